@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh machine with Python 3.11+: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt
+WORKERS ?= 2
+
+.PHONY: demo test lint types layers bench install clean
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/python -m pipelines.demo --folder demo
+
+test: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy
+
+layers: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/benchmarks -m bench -s
+
+install: $(VENV)/.installed-test
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-demo: pyproject.toml deploy/constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[demo]'
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml deploy/constraints.txt | $(VENV)/bin/python
+	$(PIP) 'torch' -e '.[demo,train,s3,test]'
+	touch $@ $(VENV)/.installed-demo
+
+clean:
+	rm -rf demo build *.egg-info

@@ -1,0 +1,1 @@
+"""PyTorch checkpoint -> ONNX file with its card."""

@@ -1,0 +1,191 @@
+"""Checkpoint -> ONNX file: batch norm folded, any size, card inside, and only if it computes what PyTorch computes.
+
+Folding: a batch norm after a convolution is in evaluation an affine map of each channel,
+    gamma (W * x + b - mu) / sqrt(var + eps) + beta  =  (s W) * x + s (b - mu) + beta,   s = gamma / sqrt(var + eps),
+so it becomes part of the convolution's weights. (It commutes with zero padding because it comes after the convolution.)
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import platform
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from export.card import ModelCard
+from export.onnx_file import forget_source, graph_sha256, set_card, write_model
+from models.checkpoint import Progress, load_network, load_progress
+from models.networks import build_network
+from models.networks.network import RestorationNetwork
+from transforms.errors import ConfigurationError
+
+OPSET = 18
+TOLERANCE = 1e-4
+PARITY_SHAPES = ((1, 1, 1), (1, 11, 17), (2, 33, 40), (1, 64, 97), (3, 5, 128))  # N, H, W
+LICENCE = "Apache-2.0 for the weights; the pictures they were trained on are research data and are not contained"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and how far it is from PyTorch."""
+
+    path: str
+    card: ModelCard
+    max_abs_error: float
+
+
+def export(checkpoint: str, output: str, *, opset: int = OPSET) -> Exported:
+    """Writes the network of a checkpoint folder as one ONNX file.
+
+    Input `degraded` and output `restored` are float32, N x C x H x W, with N, H and W free.
+
+    Raises:
+        ConfigurationError: no checkpoint, a batch norm that can't be folded, an opset below 17, or an ONNX model that
+            differs from PyTorch by more than 1e-4 anywhere. Nothing is written then.
+    """
+    if opset < 17:
+        raise ConfigurationError(f"opset {opset} is too old; give at least 17")
+    progress = load_progress(Path(checkpoint))
+    choice = progress.recipe["network"]
+    network = build_network(choice["name"], {"channels": choice["channels"], **choice["settings"]})
+    load_network(Path(checkpoint), network)
+    network.eval()
+    model = to_onnx(fold_batch_norm(network), choice["channels"], opset)
+    error = check_parity(model, network, choice["channels"])
+    card = _card(network, progress, model, error)
+    set_card(model, card)
+    onnx.checker.check_model(model, full_check=True)
+    write_model(model, output)
+    return Exported(output, card, error)
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """A copy, in evaluation mode, whose batch norms went into the convolutions before them."""
+    folded = copy.deepcopy(network).eval()
+    for sequence in [module for module in folded.modules() if isinstance(module, nn.Sequential)]:
+        for index in range(len(sequence) - 1):
+            convolution, norm = sequence[index], sequence[index + 1]
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                sequence[index] = fuse_conv_bn_eval(convolution, norm)
+                sequence[index + 1] = nn.Identity()
+    return folded
+
+
+def to_onnx(network: nn.Module, channels: int, opset: int = OPSET) -> onnx.ModelProto:
+    """Traces a network for any N, H and W.
+
+    Raises:
+        ConfigurationError: the graph still holds a batch norm.
+    """
+    example = torch.rand(2, channels, 24, 32)
+    free = {0: torch.export.Dim("N"), 2: torch.export.Dim("H"), 3: torch.export.Dim("W")}
+    with warnings.catch_warnings(), _quiet("torch.onnx"):
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals, and that torchvision is absent
+        program = torch.onnx.export(
+            network, (example,), input_names=["degraded"], output_names=["restored"], opset_version=opset,
+            dynamic_shapes=(free,), dynamo=True, external_data=False, verbose=False,
+        )  # fmt: skip
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program although dynamo=True")
+    model: onnx.ModelProto = program.model_proto
+    if any(node.op_type == "BatchNormalization" for node in model.graph.node):
+        raise ConfigurationError(
+            "a batch norm has no convolution right before it in a Sequential and can't be folded; reorder the network"
+        )
+    forget_source(model)
+    return model
+
+
+@contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    chatty = logging.getLogger(logger)
+    level = chatty.level
+    chatty.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        chatty.setLevel(level)
+
+
+def check_parity(
+    model: onnx.ModelProto, network: nn.Module, channels: int, shapes: Sequence[tuple[int, int, int]] = PARITY_SHAPES
+) -> float:
+    """Largest absolute difference between ONNX Runtime on the CPU and PyTorch, over several odd sizes.
+
+    Raises:
+        ConfigurationError: it exceeds 1e-4, or is not finite.
+    """
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    random = np.random.Generator(np.random.Philox(key=0))
+    worst = 0.0
+    for batch, height, width in shapes:
+        degraded = random.normal(0.5, 0.3, (batch, channels, height, width)).astype(np.float32)
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(degraded)).numpy()
+        (restored,) = session.run(None, {"degraded": degraded})
+        difference = float(np.abs(restored - expected).max()) if restored.shape == expected.shape else np.inf
+        if not difference <= TOLERANCE:
+            raise ConfigurationError(
+                f"ONNX and PyTorch differ by {difference:.3g} (allowed {TOLERANCE:g}) on "
+                f"{batch}x{channels}x{height}x{width}; nothing was written"
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+def _card(network: RestorationNetwork, progress: Progress, model: onnx.ModelProto, error: float) -> ModelCard:
+    channels = progress.recipe["network"]["channels"]
+    return ModelCard(
+        name=progress.recipe["name"],
+        purpose=progress.recipe["purpose"],
+        channels=channels,
+        color="gray" if channels == 1 else "rgb",
+        scale=network.scale,
+        size_multiple=network.size_multiple,
+        receptive_field=network.receptive_field,
+        card={
+            "network": progress.recipe["network"],
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "training": _training(progress),
+            "parity_max_abs_error": error,
+            "graph_sha256": graph_sha256(model),
+            "measured": [],
+            "licence": LICENCE,
+            "versions": {
+                "onnx": onnx.__version__,
+                "onnxruntime": onnxruntime.__version__,
+                "torch": torch.__version__.partition("+")[0],
+                "python": platform.python_version(),
+            },
+        },
+    )
+
+
+def _training(progress: Progress) -> dict[str, Any]:
+    facts = progress.facts
+    return {
+        "recipe": {
+            name: value
+            for name, value in progress.recipe.items()
+            if name not in ("command", "cost", "reaches", "network")
+        },
+        "fingerprint": progress.fingerprint,
+        "command": progress.recipe["command"],
+        "data": facts["data"],
+        "steps": progress.step,
+        "time_s": round(progress.elapsed_s),
+        "machine": facts["machine"],
+        "versions": facts["versions"],
+    }

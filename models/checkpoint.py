@@ -1,0 +1,105 @@
+"""A training run's state in one file: tensors in safetensors, the rest as JSON in that file's own header. No pickle.
+
+One file, written beside its name and renamed, is either the old state or the new one, whenever the process dies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from transforms.errors import ConfigurationError
+
+FILE_NAME = "checkpoint.safetensors"
+FORMAT = 1
+
+
+@dataclass
+class Progress:
+    """What a run knows besides its tensors.
+
+    Attributes:
+        step: finished optimiser steps.
+        recipe: the training recipe as JSON.
+        fingerprint: hash of all that decides the weights: recipe, degradation, pictures.
+        elapsed_s: training time over all sessions of the run.
+        facts: provenance for the card (data sets, command, machine, versions, validation figures).
+    """
+
+    step: int
+    recipe: dict[str, Any]
+    fingerprint: str
+    elapsed_s: float
+    facts: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
+    """Writes the whole state; a crash leaves the previous checkpoint."""
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {"format": str(FORMAT), "progress": json.dumps(vars(progress))}
+    unfinished = folder / f"{FILE_NAME}.tmp"
+    with open(unfinished, "wb") as file:
+        file.write(save(plain, metadata))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, folder / FILE_NAME)
+
+
+def load_progress(folder: Path) -> Progress:
+    """Reads a checkpoint's JSON without its tensors.
+
+    Raises:
+        ConfigurationError: there is none, or it is not ours.
+    """
+    with _opened(folder) as file:
+        metadata = file.metadata() or {}
+    if metadata.get("format") != str(FORMAT):
+        raise ConfigurationError(
+            f"{folder / FILE_NAME} is no checkpoint of format {FORMAT}; train again, or use the version that wrote it"
+        )
+    return Progress(**json.loads(metadata["progress"]))
+
+
+def load_network(folder: Path, network: nn.Module) -> None:
+    """Copies the checkpoint's weights into a network of the same architecture."""
+    network.load_state_dict(_tensors(folder, "network."))
+
+
+def load_optimiser(folder: Path, optimiser: torch.optim.Optimizer) -> None:
+    """Copies the checkpoint's optimiser state; the groups (and their learning rate) stay those of `optimiser`."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _tensors(folder, "optimiser.").items():
+        index, _, entry = name.partition(".")
+        state.setdefault(int(index), {})[entry] = _laid_out_like(parameters[int(index)], tensor)
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """Moments have the strides of their parameter (channels last, say), as they had when they were made."""
+    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+
+
+def _tensors(folder: Path, prefix: str) -> dict[str, Tensor]:
+    with _opened(folder) as file:
+        return {name.removeprefix(prefix): file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+
+
+def _opened(folder: Path) -> Any:
+    try:
+        return safe_open(folder / FILE_NAME, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise ConfigurationError(
+            f"cannot read the checkpoint in {str(folder)!r}: {error}; give the folder that `train` wrote"
+        ) from error

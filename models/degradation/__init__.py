@@ -1,0 +1,39 @@
+"""How pictures get damaged: operators with `sample` and `apply`, and chains of them. NumPy only."""
+
+from models.degradation.chains import Chain, InOrder, Maybe, OneOf, Shuffle, draw_steps, replay, shape_after
+from models.degradation.distributions import Choice, Constant, Distribution, LogUniform, Uniform
+from models.degradation.noise import GaussianNoise, ImpulseNoise, PoissonNoise, SpeckleNoise
+from models.degradation.protocol import Degradation, Image, LinearDegradation, Operator, Parameters, Shape, Step
+from models.degradation.quantisation import RoundTo8Bit, UniformQuantisation
+from models.degradation.table import OPERATORS, operator_class
+
+__all__ = [
+    "OPERATORS",
+    "Chain",
+    "Choice",
+    "Constant",
+    "Degradation",
+    "Distribution",
+    "GaussianNoise",
+    "Image",
+    "ImpulseNoise",
+    "InOrder",
+    "LinearDegradation",
+    "LogUniform",
+    "Maybe",
+    "OneOf",
+    "Operator",
+    "Parameters",
+    "PoissonNoise",
+    "RoundTo8Bit",
+    "Shape",
+    "Shuffle",
+    "SpeckleNoise",
+    "Step",
+    "Uniform",
+    "UniformQuantisation",
+    "draw_steps",
+    "operator_class",
+    "replay",
+    "shape_after",
+]

@@ -1,0 +1,146 @@
+"""Distributions from which a degradation draws its numbers.
+
+In a recipe: a bare number or `{constant: a}`, `{uniform: [a, b]}`, `{log_uniform: [a, b]}`, `{choice: [a, b, c]}`, and
+`{choice: [a, b, c], weights: [1, 2, 1]}`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+
+class Distribution(Protocol):
+    """A distribution of one number."""
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draws a real number."""
+
+    def sample_integer(self, rng: np.random.Generator) -> int:
+        """Draws an integer; the bounds are whole numbers and both can be drawn."""
+
+    def values(self) -> tuple[float, ...]:
+        """The numbers that define it; its support lies between the least and the greatest."""
+
+    def to_json(self) -> Any:
+        """As a recipe writes it."""
+
+
+Drawable: TypeAlias = Distribution | float  # what Python code may write for a parameter: 0.1, Uniform(0, 0.2)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Always the same number."""
+
+    value: float
+
+    def sample(self, rng: np.random.Generator) -> float:
+        return self.value
+
+    def sample_integer(self, rng: np.random.Generator) -> int:
+        return int(self.value)
+
+    def values(self) -> tuple[float, ...]:
+        return (self.value,)
+
+    def to_json(self) -> Any:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Every number of [low, high] is as likely as any other."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise ValueError(f"uniform: [{self.low}, {self.high}] runs backwards; write the smaller bound first")
+
+    def sample(self, rng: np.random.Generator) -> float:
+        return self.low + (self.high - self.low) * rng.random()
+
+    def sample_integer(self, rng: np.random.Generator) -> int:
+        return int(rng.integers(int(self.low), int(self.high), endpoint=True))
+
+    def values(self) -> tuple[float, ...]:
+        return (self.low, self.high)
+
+    def to_json(self) -> Any:
+        return {"uniform": [self.low, self.high]}
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """The logarithm is uniform: each doubling inside [low, high] is as likely as any other. Both bounds are above 0."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.high:
+            raise ValueError(f"log_uniform: [{self.low}, {self.high}] needs 0 < smaller bound <= greater bound")
+
+    def sample(self, rng: np.random.Generator) -> float:
+        drawn = math.exp(math.log(self.low) + math.log(self.high / self.low) * float(rng.random()))
+        return min(max(drawn, self.low), self.high)  # exp(log(a)) may miss a by one rounding
+
+    def sample_integer(self, rng: np.random.Generator) -> int:
+        # n owns the cell [n, n + 1) of the logarithmic scale, so P(n) = log(1 + 1/n) / log((high + 1) / low).
+        drawn = math.exp(math.log(self.low) + math.log((self.high + 1) / self.low) * float(rng.random()))
+        return min(max(int(drawn), int(self.low)), int(self.high))
+
+    def values(self) -> tuple[float, ...]:
+        return (self.low, self.high)
+
+    def to_json(self) -> Any:
+        return {"log_uniform": [self.low, self.high]}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of `options`, with probabilities proportional to `weights` (all equal without)."""
+
+    options: tuple[float, ...]
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.options:
+            raise ValueError("choice: the list is empty; name at least one number")
+        if self.weights is not None:
+            if len(self.weights) != len(self.options):
+                raise ValueError(f"{len(self.weights)} weights for {len(self.options)} choices; write one for each")
+            check_weights(self.weights)
+
+    def sample(self, rng: np.random.Generator) -> float:
+        return self.options[draw_index(rng, self.weights or (1.0,) * len(self.options))]
+
+    def sample_integer(self, rng: np.random.Generator) -> int:
+        return int(self.sample(rng))
+
+    def values(self) -> tuple[float, ...]:
+        return self.options
+
+    def to_json(self) -> Any:
+        plain: dict[str, Any] = {"choice": list(self.options)}
+        return plain if self.weights is None else plain | {"weights": list(self.weights)}
+
+
+def check_weights(weights: Sequence[float]) -> None:
+    """Raises ValueError unless the weights are finite, not negative, and not all 0."""
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or sum(weights) <= 0:
+        raise ValueError(f"weights {list(weights)} must be finite, not negative, and not all 0")
+
+
+def draw_index(rng: np.random.Generator, weights: Sequence[float]) -> int:
+    """Draws i with probability weights[i] / sum(weights)."""
+    sums = list(accumulate(weights))
+    threshold = float(rng.random()) * sums[-1]
+    return next(index for index, reached in enumerate(sums) if threshold < reached)

@@ -1,0 +1,50 @@
+"""Quantisation: few grey levels, and the 8 bits of an ordinary file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from models.degradation.distributions import Drawable
+from models.degradation.protocol import Image, Operator, Parameters, Quantity
+from transforms.value_range import from_float, to_float
+
+
+def quantise(image: Image, levels: int) -> Image:
+    """y = round((L - 1) clip(x)) / (L - 1): L equidistant levels from black to white, halves to even."""
+    steps = np.float32(levels - 1)
+    rounded = np.clip(image, 0, 1)
+    rounded *= steps
+    np.rint(rounded, out=rounded)
+    rounded /= steps
+    return rounded
+
+
+@dataclass(frozen=True)
+class UniformQuantisation(Operator):
+    """L equidistant levels per channel; a busy picture gets an error of variance q^2 / 12 with q = 1 / (L - 1).
+
+    Source: Bennett, "Spectra of quantized signals", BSTJ 1948 (the q^2 / 12 model).
+    """
+
+    name: ClassVar[str] = "uniform_quantisation"
+    levels: Annotated[
+        Drawable, Quantity(meaning="levels, with black and white", minimum=2, maximum=65536, integer=True)
+    ]
+
+    @staticmethod
+    def apply(image: Image, parameters: Parameters) -> Image:
+        return quantise(image, parameters["levels"])
+
+
+@dataclass(frozen=True)
+class RoundTo8Bit(Operator):
+    """Clips to [0, 1] and rounds to 256 levels: bit for bit what a trip through an 8-bit file does to a picture."""
+
+    name: ClassVar[str] = "round_to_8bit"
+
+    @staticmethod
+    def apply(image: Image, parameters: Parameters) -> Image:
+        return to_float(from_float(image, np.uint8))

@@ -1,0 +1,19 @@
+"""What every restoration network says about itself, for its card."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+class RestorationNetwork(nn.Module):
+    """Maps N x C x H x W float32, [0, 1] in principle (noise may exceed it), to the restored pictures, not clipped.
+
+    Attributes:
+        receptive_field: side, in input pixels, of the square around a pixel that its restored value depends on.
+        scale: output size / input size.
+        size_multiple: height and width must be multiples of it.
+    """
+
+    receptive_field: int
+    scale: int = 1
+    size_multiple: int = 1

@@ -1,0 +1,171 @@
+"""What a degradation recipe may say: its YAML schema, made from the tables of operators, chains and distributions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import yaml
+
+from models.bounds import Bounds
+from models.degradation.chains import InOrder, Maybe, OneOf, Shuffle
+from models.degradation.distributions import Choice, Constant, Distribution, LogUniform, Uniform
+from models.degradation.protocol import Degradation, Operator, Quantity, defaults, quantities
+from models.degradation.table import OPERATORS, operator_class
+from models.recipes.channels import CHANNELS
+from models.recipes.patches import COUNT, MINIMUM_STD, SIZE, Patches
+from models.recipes.recipe import STORES, Recipe
+from models.recipes.validation import (
+    Built,
+    Definitions,
+    Field,
+    Flag,
+    Integer,
+    Kind,
+    ListOf,
+    Nullable,
+    Number,
+    Section,
+    Shared,
+    Text,
+    Variant,
+    Word,
+)
+from models.recipes.yaml_nodes import Place
+
+_BOUNDS = ("minimum", "maximum", "above", "below")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A number, or a distribution of numbers, within the bounds of a quantity."""
+
+    quantity: Quantity
+
+    def read(self, node: yaml.Node, place: Place) -> Distribution:
+        if isinstance(node, yaml.MappingNode):
+            return _distribution(self.quantity).read(node, place)
+        return Constant(number(self.quantity).read(node, place))
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        distributions: list[Any] = _distribution(self.quantity).schema(definitions)["anyOf"]
+        return {"anyOf": [number(self.quantity).schema(definitions), *distributions]}
+
+
+def number(bounds: Bounds) -> Kind[float]:
+    """The kind of a number within bounds."""
+    limits = {name: getattr(bounds, name) for name in _BOUNDS}
+    return Integer(**limits) if bounds.integer else Number(**limits)
+
+
+def recipe_section() -> Section[Recipe]:
+    """The schema of a degradation recipe."""
+    return Section(
+        {
+            "kind": Field(Word("degradation"), "what kind of recipe this is"),
+            "name": Field(Text(), "instead of the file's name", default=""),
+            "description": Field(Text(), "what it is for"),
+            "source": Field(Text(), "the paper and section that it follows"),
+            "channels": Field(Word(*CHANNELS), "what the clean picture becomes before all else", default="as_is"),
+            "patches": Field(Nullable(_patches()), "how patches are cut; without: whole pictures", default=None),
+            "degradation": Field(_step(), "one operator or chain"),
+            "store": Field(
+                Word(*STORES), "png clips and rounds the degraded picture, npy keeps float32", default="png"
+            ),
+        },
+        lambda kind, **fields: Recipe(**fields),
+    )
+
+
+def _patches() -> Section[Patches]:
+    flat = "a place is drawn again if no channel's standard deviation reaches this; white is 1"
+    return Section(
+        {
+            "size": Field(number(SIZE), "side of the square in pixels"),
+            "per_image": Field(number(COUNT), "patches per picture", default=1),
+            "flips": Field(Flag(), "mirror half of them", default=False),
+            "rotations": Field(Flag(), "turn by 0, 90, 180 or 270 degrees", default=False),
+            "minimum_std": Field(number(MINIMUM_STD), flat, default=0.0),
+            "attempts": Field(number(COUNT), "draws before a flat place is given up", default=10),
+        },
+        Patches,
+    )
+
+
+def _step() -> Shared[Degradation]:
+    return Shared("step", _steps)
+
+
+@cache
+def _steps() -> Variant[Degradation]:
+    return _variant({}, bare=True)
+
+
+@cache
+def _weighted_steps() -> Variant[tuple[Degradation, float]]:
+    weight = Field(Number(minimum=0), "how often it is chosen, relative to the others", default=1.0)
+    return _variant({"weight": weight}, bare=True)
+
+
+@cache
+def _possible_step() -> Variant[tuple[Degradation, float]]:
+    return _variant({"probability": Field(Number(minimum=0, maximum=1), "of the step happening")}, bare=False)
+
+
+def _variant(beside: dict[str, Field], *, bare: bool) -> Variant[Any]:
+    """One operator or chain, alone or with another key beside it: `{weight: 2, gaussian_noise: {...}}`."""
+
+    def section(name: str, body: Kind[Degradation]) -> Section[Any]:
+        def build(**values: Any) -> Any:
+            member = values.pop(name)
+            return (member, *values.values()) if beside else member
+
+        return Section({name: Field(body), **beside}, build)
+
+    bodies = {name: _operator(name) for name in OPERATORS} | _chains()
+    without_settings = frozenset(name for name in OPERATORS if not quantities(operator_class(name)))
+    sections = {name: section(name, body) for name, body in bodies.items()}
+    return Variant("one operator or chain", sections, without_settings if bare else frozenset())
+
+
+def _operator(name: str) -> Shared[Degradation]:
+    def make() -> Section[Operator]:
+        given = {key: {"default": value} for key, value in defaults(operator_class(name)).items()}
+        fields = {
+            key: Field(Drawn(quantity), quantity.meaning, **given.get(key, {}))
+            for key, quantity in quantities(operator_class(name)).items()
+        }
+        return Section(fields, operator_class(name))
+
+    return Shared(name, make)
+
+
+def _chains() -> dict[str, Shared[Degradation]]:
+    return {
+        "sequence": Shared("sequence", lambda: Built(ListOf(_step()), InOrder)),
+        "shuffle": Shared("shuffle", lambda: Built(ListOf(_step()), Shuffle)),
+        "one_of": Shared("one_of", lambda: Built(ListOf(_weighted_steps()), _one_of)),
+        "maybe": Shared("maybe", lambda: Built(_possible_step(), lambda possible: Maybe(*possible))),
+    }
+
+
+def _one_of(weighted: tuple[tuple[Degradation, float], ...]) -> OneOf:
+    members, weights = zip(*weighted, strict=True)
+    return OneOf(members, weights)
+
+
+def _distribution(quantity: Quantity) -> Variant[Distribution]:
+    value = number(quantity)
+    bounds = Field(ListOf(value, 2, 2), "smallest and greatest value")
+    options = Field(ListOf(value), "the values to choose from")
+    weights = Field(ListOf(Number(minimum=0)), "how often each is chosen, relative to the others", default=None)
+    return Variant(
+        "one distribution",
+        {
+            "constant": Section({"constant": Field(value)}, lambda constant: Constant(constant)),
+            "uniform": Section({"uniform": bounds}, lambda uniform: Uniform(*uniform)),
+            "log_uniform": Section({"log_uniform": bounds}, lambda log_uniform: LogUniform(*log_uniform)),
+            "choice": Section({"choice": options, "weights": weights}, lambda choice, weights: Choice(choice, weights)),
+        },
+    )

@@ -1,0 +1,324 @@
+"""Training: a network learns  min_f  mean |f(y) - x|^2  over pairs (x, y) from a recipe.
+
+A run is a function of its recipe and its pictures: patches are drawn by number, the learning rate follows from the step,
+and nothing else is random. So a run that was interrupted at any step and resumed ends with the same bits as an undisturbed
+one (on one kind of CPU and with the same number of threads; a GPU adds up in another order each time).
+
+Source: Zhang et al., "Beyond a Gaussian denoiser", TIP 2017, equation 1; the error of the restored picture is that of the
+noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from models.checkpoint import FILE_NAME, Progress, load_network, load_optimiser, load_progress, save_checkpoint
+from models.networks import build_network
+from models.recipes import load_recipe
+from models.training_data import PairSource, digest, first_by_hash, load_pictures, pair_source, split_held_out
+from models.training_recipe import TrainingRecipe, load_training_recipe
+from models.validation import ValidationPair, mean_quality, validation_pairs
+from transforms.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+LOG_NAME = "log.jsonl"
+LOG_EVERY = 100  # steps
+CHECKPOINT_EVERY_S = 60.0
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Where a run happens; none of it enters the fingerprint.
+
+    Attributes:
+        output: folder for checkpoint, log and curve.
+        data: URLs and patterns of clean pictures, or of pairs.
+        validation: URLs and patterns of the validation set; empty: a share of the data is held out.
+        resume: continue from the checkpoint in `output`.
+        device: `cpu`, `cuda`, ...; empty: a GPU if there is one.
+        loaders: processes that cut patches beside the training; 0 does it in between.
+        threads: of torch on the CPU; 0: its default, one per core.
+        stop_after: ends (with a checkpoint) at this step, as if interrupted.
+    """
+
+    output: str
+    data: tuple[str, ...]
+    validation: tuple[str, ...] = ()
+    resume: bool = False
+    device: str = ""
+    loaders: int = 1
+    threads: int = 0
+    stop_after: int | None = None
+
+
+class _Batches(Dataset[tuple[Tensor, Tensor]]):
+    """Batch number n: the draws n * size ... (n + 1) * size - 1."""
+
+    def __init__(self, source: PairSource, size: int) -> None:
+        self._source, self._size = source, size
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        drawn = [self._source.draw(step * self._size + slot) for slot in range(self._size)]
+        clean, degraded = (torch.from_numpy(np.stack(half)) for half in zip(*drawn, strict=True))
+        return clean, degraded
+
+
+@dataclass
+class _Run:
+    """One run's moving parts."""
+
+    recipe: TrainingRecipe
+    fingerprint: str
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    device: torch.device
+    folder: Path
+    step: int = 0
+    elapsed_s: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, elapsed_s: float) -> None:
+        progress = Progress(self.step, self.recipe.to_json(), self.fingerprint, elapsed_s, self.facts)
+        save_checkpoint(self.folder, self.network, self.optimiser, progress)
+
+
+def train(recipe: TrainingRecipe, options: TrainingOptions) -> Path:
+    """Trains to the recipe's last step; leaves `checkpoint.safetensors`, `log.jsonl` and `curve.png` in the output folder.
+
+    Raises:
+        ConfigurationError: unfit data, or an output that holds a run which must not or can't be continued.
+
+    Returns:
+        The output folder.
+    """
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    data = _read_data(recipe, options)
+    run = _open_run(recipe, data.fingerprint, options)
+    _loop(run, data, options)
+    if run.step >= recipe.steps:
+        draw_curve(run.folder)
+    return run.folder
+
+
+def _loop(run: _Run, data: _Data, options: TrainingOptions) -> None:
+    """The whole of training: draw, step; log, validate and checkpoint at their times."""
+    recipe, last = run.recipe, min(run.recipe.steps, options.stop_after or run.recipe.steps)
+    batches = DataLoader(
+        _Batches(data.source, recipe.batch_size), batch_size=None, sampler=range(run.step, last),
+        num_workers=options.loaders, prefetch_factor=8 if options.loaders else None, pin_memory=run.device.type == "cuda",
+    )  # fmt: skip
+    started, saved, losses = time.monotonic() - run.elapsed_s, time.monotonic(), []
+    bar = tqdm(batches, recipe.name, recipe.steps, initial=run.step, unit="step", disable=not sys.stderr.isatty())
+    run.network.train()
+    for clean, degraded in bar:
+        losses.append(_descend(run, _on(clean, run.device), _on(degraded, run.device)))
+        run.step += 1
+        elapsed_s = time.monotonic() - started
+        if run.step % LOG_EVERY == 0 or run.step == last:
+            _log(
+                run,
+                elapsed_s,
+                loss=_finite(torch.stack(losses).mean().item(), run.step),
+                learning_rate=recipe.rate_at(run.step),
+            )
+            losses.clear()
+        if data.validation and (run.step % recipe.validation.every == 0 or run.step == recipe.steps):
+            quality = mean_quality(run.network, data.validation, recipe.validation.protocol, run.device)
+            bar.set_postfix({recipe.validation.protocol: f"{quality:.2f}"})
+            _log(run, elapsed_s, **{recipe.validation.protocol: quality})
+        if run.step == last or time.monotonic() - saved > CHECKPOINT_EVERY_S:
+            run.save(time.monotonic() - started)
+            saved = time.monotonic()
+
+
+def _descend(run: _Run, clean: Tensor, degraded: Tensor) -> Tensor:
+    """One step down the gradient of the mean squared error; the loss stays on the device, so that nothing waits for it."""
+    for group in run.optimiser.param_groups:
+        group["lr"] = run.recipe.rate_at(run.step)
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=run.recipe.precision == "bfloat16"):
+        restored = run.network(degraded)
+    loss = nn.functional.mse_loss(restored.float(), clean)
+    run.optimiser.zero_grad()
+    torch.autograd.backward(loss)
+    run.optimiser.step()
+    return loss.detach()
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Pictures to learn from and to be judged by, and the hash of all that decides the weights."""
+
+    source: PairSource
+    validation: list[ValidationPair]
+    fingerprint: str
+
+
+def _read_data(recipe: TrainingRecipe, options: TrainingOptions) -> _Data:
+    degradation, channels = load_recipe(recipe.degradation), recipe.network.channels
+    pictures = load_pictures(options.data, channels, recipe.scales)
+    if options.validation:
+        judged = load_pictures(options.validation, channels)
+    else:
+        pictures, judged = split_held_out(pictures, recipe.validation.held_out)
+    judge = load_recipe(recipe.validation.degradation) if recipe.validation.degradation else degradation
+    deciding = {"recipe": recipe.deciding(), "degradation": degradation.fingerprint(), "pictures": digest(pictures)}
+    return _Data(
+        pair_source(pictures, degradation, recipe.patch_size, recipe.seed),
+        validation_pairs(first_by_hash(judged, recipe.validation.limit), judge, recipe.seed),
+        hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16],
+    )
+
+
+def _open_run(recipe: TrainingRecipe, fingerprint: str, options: TrainingOptions) -> _Run:
+    """A fresh run, or the one in the output folder if it is to be resumed and has the same fingerprint."""
+    device = _device(options.device)
+    torch.manual_seed(recipe.seed)  # initial weights are the only draw of torch's own generator
+    network = build_network(recipe.network.name, recipe.network.all_settings())
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
+    optimiser = torch.optim.Adam(network.parameters(), recipe.learning_rate.peak, fused=True)
+    run = _Run(recipe, fingerprint, network, optimiser, device, Path(options.output), facts=_provenance(options))
+    run.folder.mkdir(parents=True, exist_ok=True)
+    if (run.folder / FILE_NAME).exists():
+        _continue(run, options)
+    else:
+        (run.folder / LOG_NAME).unlink(missing_ok=True)
+    return run
+
+
+def _continue(run: _Run, options: TrainingOptions) -> None:
+    if not options.resume:
+        raise ConfigurationError(
+            f"{options.output!r} already holds a run; pass --resume to continue it, or choose another --output"
+        )
+    progress = load_progress(run.folder)
+    if progress.fingerprint != run.fingerprint:
+        raise ConfigurationError(
+            f"the run in {options.output!r} has the fingerprint {progress.fingerprint}, this one {run.fingerprint}: its "
+            "recipe or its pictures are others; resume with the same, or choose another --output"
+        )
+    load_network(run.folder, run.network)
+    load_optimiser(run.folder, run.optimiser)
+    run.step, run.elapsed_s, run.facts = progress.step, progress.elapsed_s, progress.facts
+    _forget_log_after(run.folder / LOG_NAME, run.step)
+
+
+def _device(name: str) -> torch.device:
+    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigurationError(
+                f"device {name!r} was asked for, but torch sees no GPU; leave --device out to train on the CPU"
+            )
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+    return device
+
+
+def _on(batch: Tensor, device: torch.device) -> Tensor:
+    return batch.to(device, non_blocking=True, memory_format=torch.channels_last)
+
+
+def _finite(loss: float, step: int) -> float:
+    if not math.isfinite(loss):
+        raise ConfigurationError(
+            f"the loss is {loss} at step {step}: training diverged; lower learning_rate.peak or use precision: float32"
+        )
+    return loss
+
+
+def _log(run: _Run, elapsed_s: float, **figures: float) -> None:
+    line = {"step": run.step, "elapsed_s": round(elapsed_s, 1), **figures}
+    with open(run.folder / LOG_NAME, "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    log.info("%s %s", run.recipe.name, line)
+
+
+def _forget_log_after(path: Path, step: int) -> None:
+    """Drops lines of steps that will be done again, and a line that was cut off."""
+    if path.exists():
+        kept = [line for line in read_log(path) if line["step"] <= step]
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; a last line that was cut off by a crash is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def draw_curve(folder: Path) -> Path:
+    """Draws loss and validation quality over the steps into `curve.png`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second, and only wanted here
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    lines = read_log(folder / LOG_NAME)
+    losses = [(line["step"], -10 * math.log10(line["loss"])) for line in lines if "loss" in line]
+    axes.plot(*zip(*losses, strict=True), color="0.75", linewidth=0.8, label="training patches, from the loss")
+    for name in sorted({name for line in lines for name in line if "[" in name}):
+        axes.plot(
+            *zip(*[(line["step"], line[name]) for line in lines if name in line], strict=True),
+            marker=".",
+            label=f"validation {name}",
+        )
+    axes.set(xlabel="step", ylabel="dB", title=folder.resolve().name)
+    axes.legend(loc="lower right")
+    figure.savefig(folder / "curve.png", dpi=110)
+    return folder / "curve.png"
+
+
+def main() -> None:
+    """Trains without the `conservator` command: `python -m models.training --recipe R --data D --output O`."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--recipe", required=True)
+    parser.add_argument("--data", required=True, nargs="+")
+    parser.add_argument("--validation", nargs="*", default=[])
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--device", default="")
+    parser.add_argument("--loaders", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=0)
+    given = vars(parser.parse_args())
+    recipe = load_training_recipe(given.pop("recipe"))
+    given |= {"data": tuple(given["data"]), "validation": tuple(given["validation"])}
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train(recipe, TrainingOptions(**given))
+
+
+def _provenance(options: TrainingOptions) -> dict[str, Any]:
+    return {
+        "data": [PurePosixPath(url).name for url in options.data],  # names, not paths: the card travels
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores"
+        + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
+        "versions": {"torch": torch.__version__, "python": platform.python_version(), "numpy": np.__version__},
+    }
+
+
+if __name__ == "__main__":
+    main()

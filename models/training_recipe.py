@@ -1,0 +1,213 @@
+"""What a training run is: a YAML file with the network, the pairs to learn from, and the schedule. Free of torch.
+
+kind: training
+name: denoise5-gray-25                  the model's name in the zoo
+purpose: denoise
+command: conservator train --recipe ... the command that made the shipped weights
+cost: 45 minutes on one CPU core
+reaches: 28.4 dB psnr[gray,u8] on BSD68
+network: {name: model3, channels: 1, settings: {layers: 5}}
+degradation: gaussian-25-mixed          the recipe that makes the pairs (stored pairs bring their own)
+patch_size: 40
+batch_size: 8
+steps: 40000
+seed: 25
+precision: bfloat16                     of the layers' arithmetic; weights, loss and optimiser stay float32
+learning_rate: {peak: 0.003, warmup_steps: 500, schedule: cosine}
+validation: {protocol: "psnr[gray,u8]", degradation: dncnn-25, every: 2000}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import yaml
+
+from models.recipes.loader import kind_of, read_recipe_text
+from models.recipes.validation import Definitions, Field, Integer, ListOf, Number, Section, Text, Word, read_text
+from models.recipes.yaml_nodes import Place, entries_of
+from transforms.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """A name of `models.networks.NETWORKS` and its settings."""
+
+    name: str
+    channels: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def all_settings(self) -> dict[str, Any]:
+        """The builder's keywords."""
+        return {"channels": self.channels, **self.settings}
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """Learning rate as a function of the step alone, so that a resumed run continues on the same curve.
+
+    Attributes:
+        peak: rate after the warm-up, which is linear.
+        warmup_steps: length of the warm-up.
+        schedule: `cosine` (to zero at the last step) or `steps` (times `factor` at each fraction of the run in `at`).
+        at, factor: for `steps`.
+    """
+
+    peak: float
+    warmup_steps: int = 0
+    schedule: str = "cosine"
+    at: tuple[float, ...] = ()
+    factor: float = 0.2
+
+    def __call__(self, step: int, steps: int) -> float:
+        warm = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        if self.schedule == "cosine":
+            return self.peak * warm * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+        passed = sum(step >= fraction * steps for fraction in self.at)
+        return self.peak * warm * self.factor**passed
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How the run is judged while it goes on.
+
+    Attributes:
+        protocol: metric name, such as `psnr[gray,u8]`.
+        degradation: the recipe that degrades the validation pictures; empty: the one that the network learns from.
+        every: steps between two validations.
+        held_out: share of the training pictures, chosen by the hash of their key, that is kept for validation when no
+            set is named.
+        limit: at most this many pictures, the first by hash of their key.
+    """
+
+    protocol: str
+    degradation: str = ""
+    every: int = 2000
+    held_out: float = 0.02
+    limit: int = 16
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """A training run; see the module's example."""
+
+    name: str
+    purpose: str
+    network: NetworkChoice
+    degradation: str
+    steps: int
+    batch_size: int
+    patch_size: int
+    learning_rate: LearningRate
+    validation: Validation
+    precision: str = "float32"
+    seed: int = 0
+    scales: tuple[float, ...] = (1.0,)
+    command: str = ""
+    cost: str = ""
+    reaches: str = ""
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step, from 0."""
+        return self.learning_rate(step, self.steps)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON with every default written out."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides the weights, as JSON: neither what is for a person, nor how the run is judged."""
+        held_out = self.validation.held_out  # these pictures are missing in the training
+        plain = {name: value for name, value in self.to_json().items() if name not in _FOR_PEOPLE}
+        return {**plain, "validation": {"held_out": held_out}}
+
+
+_FOR_PEOPLE = frozenset({"name", "purpose", "command", "cost", "reaches", "validation"})
+
+
+def load_training_recipe(name_or_path: str) -> TrainingRecipe:
+    """Loads a training recipe that ships, by name (`train-denoise5-gray-25`), or any by path or URL.
+
+    Raises:
+        ConfigurationError: no such recipe, or one line `FILE:LINE: PATH: what is wrong` for each mistake in it.
+    """
+    text, file = read_recipe_text(name_or_path)
+    if kind_of(text, file) == "degradation":
+        raise ConfigurationError(
+            f"{file}: a recipe for degradation, where one for training is expected (kind: training)"
+        )
+    return read_text(text, file, _RECIPE)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """The network's own keywords: its builder checks them."""
+
+    def read(self, node: yaml.Node, place: Place) -> dict[str, Any]:
+        return {name: yaml.safe_load(yaml.serialize(value)) for name, (value, _) in entries_of(node, place).items()}
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        return {"type": "object"}
+
+
+def _recipe(kind: str, **values: Any) -> TrainingRecipe:
+    return TrainingRecipe(**values)
+
+
+_COUNT = Integer(minimum=1)
+_NETWORK = Section(
+    {
+        "name": Field(Text(), "as in models.networks.NETWORKS"),
+        "channels": Field(Integer(minimum=1, maximum=3), "1 for grey, 3 for colour"),
+        "settings": Field(_Settings(), "keywords of the network's builder", {}),
+    },
+    NetworkChoice,
+)
+_LEARNING_RATE = Section(
+    {
+        "peak": Field(Number(above=0), "after the warm-up"),
+        "warmup_steps": Field(Integer(minimum=0), "length of the linear warm-up", 0),
+        "schedule": Field(Word("cosine", "steps"), "to zero along a cosine, or in steps", "cosine"),
+        "at": Field(ListOf(Number(above=0, below=1)), "fractions of the run at which the rate drops", ()),
+        "factor": Field(Number(above=0, maximum=1), "what it is multiplied with there", 0.2),
+    },
+    LearningRate,
+)
+_VALIDATION = Section(
+    {
+        "protocol": Field(Text(), "metric with its protocol: psnr[gray,u8]"),
+        "degradation": Field(Text(), "recipe for the validation pictures, if not that of the training", ""),
+        "every": Field(_COUNT, "steps between two validations", 2000),
+        "held_out": Field(
+            Number(minimum=0, below=1), "share of the pictures kept back when no validation set is named", 0.02
+        ),
+        "limit": Field(_COUNT, "pictures at most", 16),
+    },
+    Validation,
+)
+_RECIPE = Section(
+    {
+        "kind": Field(Word("training"), "training"),
+        "name": Field(Text(), "the model's name"),
+        "purpose": Field(Text(), "denoise, ..."),
+        "command": Field(Text(), "the command that makes the weights", ""),
+        "cost": Field(Text(), "time and machine", ""),
+        "reaches": Field(Text(), "the figure to expect, with its protocol", ""),
+        "network": Field(_NETWORK),
+        "degradation": Field(Text(), "the recipe that makes the pairs"),
+        "patch_size": Field(_COUNT, "pixels"),
+        "batch_size": Field(_COUNT, "patches per step"),
+        "steps": Field(_COUNT, "of the optimiser"),
+        "seed": Field(Integer(minimum=0), "of weights and patches", 0),
+        "precision": Field(Word("float32", "bfloat16"), "of the layers", "float32"),
+        "scales": Field(ListOf(Number(above=0, maximum=1)), "sizes at which each clean picture is used", (1.0,)),
+        "learning_rate": Field(_LEARNING_RATE),
+        "validation": Field(_VALIDATION),
+    },
+    _recipe,
+)

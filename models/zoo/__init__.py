@@ -1,0 +1,30 @@
+"""The models that ship. Each file holds its own card: what it is for, how it was trained, what was measured on it."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from transforms.errors import ConfigurationError
+
+MODELS: dict[str, str] = {
+    "denoise5-gray-25": "denoise5-gray-25.onnx",
+    "denoise5-color-25": "denoise5-color-25.onnx",
+}
+
+
+def zoo_path(name: str) -> Path:
+    """The file of a model that ships.
+
+    Raises:
+        ConfigurationError: no such model, with the nearest name.
+
+    Example:
+        >>> zoo_path("denoise5-gray-25").name
+        'denoise5-gray-25.onnx'
+    """
+    if name not in MODELS:
+        near = difflib.get_close_matches(name, MODELS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the zoo has {', '.join(MODELS)}"
+        raise ConfigurationError(f"no model is called {name!r}; {hint} (a file of your own needs its path and .onnx)")
+    return Path(__file__).parent / MODELS[name]

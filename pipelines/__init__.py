@@ -1,0 +1,1 @@
+"""The command line and one module per pipeline: the only place that knows all parts."""

@@ -1,0 +1,246 @@
+"""The driver: plans the units, drops those that are done, runs the Beam pipeline over the rest, and says how it
+went."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from pipelines.options import RunOptions, refuse_unknown
+from transforms.errors import ConfigurationError
+from transforms.ledger import LEDGER_FOLDER, is_done, read_ledgers
+from transforms.stages import ProcessUnits, ReadSummaryFn, SummariseAndReport
+from transforms.storage import OutputStore, list_files
+from transforms.streaming import Bounds
+from transforms.summary import Summary
+from transforms.unit_pipeline import WorkerOptions
+from transforms.units import Plan, Unit
+from transforms.version import VERSION
+from transforms.work import Job
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_DEAD_LETTERS, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 5, 130
+MANIFEST = f"{LEDGER_FOLDER}/.run.json"
+LEFTOVERS_AFTER_S = 24 * 3600.0
+# Beam's default runner tries a download first; its embedded one is asked for by name.
+EMBEDDED_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One command: a job over a plan into an output."""
+
+    job: Job
+    plan: Plan
+    store: OutputStore
+    options: RunOptions
+    beam_flags: tuple[str, ...] = ()
+
+    @property
+    def local_workers(self) -> int:
+        """Worker processes on this machine; 0 where a runner was asked for that brings its own."""
+        if any(word.partition("=")[0] == "--runner" for word in self.beam_flags):
+            return 0
+        return self.options.num_local_workers or available_cores()
+
+    def worker_options(self) -> WorkerOptions:
+        return WorkerOptions(self.options.io_threads, Bounds(bytes=self.options.read_ahead_mb * 2**20))
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def beam_flag_names() -> list[str]:
+    """Every flag that Beam's own option classes declare."""
+    names = []
+    for options_class in PipelineOptions.__subclasses__():
+        parser = _FlagCollector()
+        options_class._add_argparse_args(parser)
+        names += parser.names
+    return names
+
+
+class _FlagCollector:
+    """Stands in for Beam's argument parser and keeps the names of the flags."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def add_argument(self, *names: str, **_: Any) -> None:
+        self.names += [name.replace("-", "_").replace("__", "--", 1) for name in names if name.startswith("--")]
+
+    add_value_provider_argument = add_argument
+
+    def add_mutually_exclusive_group(self, **_: Any) -> _FlagCollector:
+        return self
+
+
+def execute(run: Run, *, say: bool = True) -> int:
+    """Runs a command to its end and returns the exit code.
+
+    Raises:
+        ConfigurationError: refused before anything was started.
+    """
+    refuse_unknown(run.beam_flags, run.job.verb, type(run.options), beam_flag_names())
+    run.store.check_writable()
+    run.store.sweep(LEFTOVERS_AFTER_S, time.time())
+    todo, done = divide(run)
+    started = time.monotonic()
+    if say:
+        _announce(run, todo, done)
+    run.store.write(MANIFEST, json.dumps(_manifest(run), indent=1, sort_keys=True).encode())
+    options = PipelineOptions(list(run.beam_flags))
+    if run.local_workers:
+        options.view_as(StandardOptions).runner = EMBEDDED_RUNNER
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline, run, todo, done)
+    result = pipeline.run()
+    if result is not None:
+        result.wait_until_finish()
+    report = run.store.read("report/summary.json")
+    if report is None:  # a dry run, or a runner that only submits
+        if say:
+            print("submitted; the report will appear under", run.store.url("report/index.html"))
+        return EXIT_DONE
+    run.store.sweep(LEFTOVERS_AFTER_S, time.time())
+    return conclude(run, json.loads(report), time.monotonic() - started, say=say)
+
+
+def divide(run: Run) -> tuple[list[Unit], list[str]]:
+    """Splits the plan into units to do and names of units that are done: same fingerprint, same input, outputs still there."""
+    if run.options.overwrite:
+        return list(run.plan.units), list(run.plan.settled)
+    fingerprint = run.job.fingerprint()
+    sizes = {name: file.size for name, file in list_files(run.store.root)}
+    known = [unit.name for unit in run.plan.units if f"{LEDGER_FOLDER}/{unit.name}.json" in sizes]
+    ledgers = {ledger["unit"]: ledger for ledger in read_ledgers(run.store, known)}
+    done = {unit.name for unit in run.plan.units if is_done(unit, ledgers.get(unit.name), fingerprint, sizes)}
+    todo = [unit for unit in run.plan.units if unit.name not in done]
+    return todo, [*sorted(done), *run.plan.settled]
+
+
+def build(pipeline: beam.Pipeline, run: Run, todo: Sequence[Unit], done: Sequence[str]) -> beam.PCollection[str]:
+    """Adds the whole graph to a pipeline; every stage feeds the one report."""
+    names = pipeline | "UnitNames" >> beam.Create(run.plan.names)
+    fresh = (
+        pipeline
+        | "UnitsToDo" >> beam.Create(list(todo))
+        | "ProcessUnits"
+        >> ProcessUnits(run.job, run.store, run.worker_options(), run.local_workers, not run.options.quiet)
+    )
+    earlier = (
+        pipeline
+        | "UnitsDone" >> beam.Create(list(done))
+        | "ReadSummaries" >> beam.ParDo(ReadSummaryFn(run.store)).with_output_types(Summary)
+    )
+    return (
+        (fresh, earlier)
+        | "AllUnits" >> beam.Flatten()
+        | "Report"
+        >> SummariseAndReport(run.store, provenance(run), beam.pvalue.AsIter(names), None if done else time.time())
+    )
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """Everything the report says about how the results came to be."""
+    return run.job.describe() | {
+        "verb": run.job.verb,
+        "command": shlex.join(["conservator", *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "fingerprint": run.job.fingerprint(),
+        "input": getattr(run.options, "input", ""),
+        "output": run.store.root,
+        "ignored_files": len(run.plan.ignored),
+        "local_workers": run.local_workers,
+        "versions": {
+            "conservator": VERSION,
+            "python": platform.python_version(),
+            **{name: _version(name) for name in ("apache-beam", "numpy", "pillow", "onnxruntime")},
+        },
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except ImportError:
+        return "absent"
+
+
+def _manifest(run: Run) -> dict[str, Any]:
+    return {
+        "verb": run.job.verb,
+        "options": vars(run.options),
+        "fingerprint": run.job.fingerprint(),
+        "version": VERSION,
+    }
+
+
+def _announce(run: Run, todo: Sequence[Unit], done: Sequence[str]) -> None:
+    where = f"{run.local_workers} local workers" if run.local_workers else "the runner's own workers"
+    print(f"{run.job.verb}: {len(todo)} units to do, {len(done)} done before, on {where}", file=sys.stderr)
+    if run.plan.ignored:
+        print(
+            f"left alone: {len(run.plan.ignored)} files that are no pictures ({', '.join(run.plan.ignored[:3])}, ...)",
+            file=sys.stderr,
+        )
+
+
+def conclude(run: Run, summary: dict[str, Any], elapsed_s: float, *, say: bool) -> int:
+    """Prints the closing lines and decides the exit code."""
+    counts = summary["counts"]
+    records, failed = counts.get("records_in", 0), counts.get("dead_letters", 0)
+    if say:
+        rate = counts.get("pixels_out", 0) / 1e6
+        print(
+            f"{counts.get('records_out', 0)} records written, {failed} dead letters, {rate:.1f} MPix in {elapsed_s:.1f} s"
+        )
+        for line in _gains(summary):
+            print(line)
+        if failed:
+            print(
+                "dead letters:",
+                run.store.url("_failed"),
+                "- drive them again with: conservator retry --output",
+                run.options.output,
+            )
+        print("report:", run.store.url("report/index.html"))
+    if failed > run.options.max_failed_ratio * max(records, 1):
+        return EXIT_DEAD_LETTERS
+    return EXIT_DONE
+
+
+def _gains(summary: dict[str, Any]) -> list[str]:
+    lines = []
+    metrics = summary["metrics"]
+    for name, figures in metrics.items():
+        if name.startswith("input ") or figures["mean"] is None:
+            continue
+        line = f"{name}: mean {figures['mean']:.3f}"
+        before = metrics.get(f"input {name}")
+        if before and before["mean"] is not None:
+            line += f", input {before['mean']:.3f}, gain {figures['mean'] - before['mean']:+.3f}"
+        lines.append(line + (" dB" if name.startswith("psnr") else ""))
+    return lines
+
+
+def refuse_same_place(options: RunOptions) -> None:
+    """Input and output must differ: results never overwrite what they came from."""
+    for part in options.input.split(","):
+        if part.rstrip("/") == options.output.rstrip("/"):
+            raise ConfigurationError(
+                f"--input and --output are both {part!r}; results never overwrite their source, choose another output"
+            )

@@ -1,0 +1,200 @@
+"""Command lines as frozen dataclasses: one class for each verb, one flag for each field.
+
+Both `--snake_case` and `--kebab-case` are understood. A flag that the verb does not know must be one of Beam's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from transforms.errors import UsageError
+from transforms.restoration import DEFAULT_METRICS
+from transforms.units import PICTURES_PER_UNIT
+
+OptionsT = TypeVar("OptionsT")
+
+
+def flag(help_text: str, default: Any = dataclasses.MISSING, choices: Sequence[str] | None = None) -> Any:
+    """A dataclass field that is a flag; without a default it is required."""
+    metadata = {"help": help_text, "choices": choices}
+    if default is dataclasses.MISSING:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What every verb that runs a pipeline takes."""
+
+    input: str = flag("tar shards, folders or pictures: URLs, globs, {000..123} ranges, @list.txt, comma-separated")
+    output: str = flag("folder for the results, the ledgers and the report")
+    overwrite: bool = flag("do finished units again", False)
+    max_failed_ratio: float = flag("exit with 3 when more than this share of the records became dead letters", 0.0)
+    max_pixels: int = flag("refuse larger pictures as decompression bombs", 300_000_000)
+    num_local_workers: int = flag("worker processes on this machine; default: one for each core", 0)
+    pictures_per_unit: int = flag(
+        "loose pictures that are done, committed and retried together, about", PICTURES_PER_UNIT
+    )
+    io_threads: int = flag("threads in each worker that decode and encode", 2)
+    read_ahead_mb: int = flag("decoded pictures that one worker may hold ahead and behind the operator, in MB", 256)
+    quiet: bool = flag("no progress bar", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions(RunOptions):
+    """`conservator restore`"""
+
+    model: str = flag("zoo name or .onnx file; several, comma-separated, for pictures of different channel counts")
+    metrics: str = flag("measured where a clean reference is present, comma-separated", ",".join(DEFAULT_METRICS))
+    output_format: str = flag(
+        "format of KEY.restored.*; loose pictures keep their own", "png", ("png", "tiff", "webp", "jpeg", "bmp")
+    )
+    png_level: int = flag("PNG compression: 1 (quick) to 9 (small)", 1)
+    jpeg_quality: int = flag("JPEG quality, 1 to 100", 95)
+    tile: int = flag("largest side of what the network gets at once, in pixels; 0: measured default", 0)
+    batch: int = flag("tiles in one call of the network", 4)
+    session_threads: int = flag(
+        "threads of the network in each worker; default: the cores shared out over the workers", 0
+    )
+    provider: str = flag("where the network runs", "cpu", ("cpu", "cuda", "tensorrt"))
+    allow_cpu_fallback: bool = flag("go on with the CPU where the provider is not to be had", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DegradeOptions(RunOptions):
+    """`conservator degrade`"""
+
+    recipe: str = flag("name of a shipped recipe, or a YAML file")
+    seed: int = flag("of every random choice", 0)
+    patch_size: int = flag("side of the patches in pixels; default: the recipe's", 0)
+    patches_per_image: int = flag("default: the recipe's", 0)
+    output_format: str = flag("tar shards, or loose files KEY.clean.png and KEY.degraded.png", "tar", ("tar", "folder"))
+    degraded_format: str = flag(
+        "png (clipped and rounded) or npy (float32 as computed); default: the recipe's", "", ("", "png", "npy")
+    )
+    png_level: int = flag("PNG compression: 1 (quick) to 9 (small)", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(RunOptions):
+    """`conservator evaluate`"""
+
+    reference: str = flag("clean pictures, paired by key; default: the records' own clean.*", "")
+    metrics: str = flag("comma-separated", ",".join(DEFAULT_METRICS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryOptions:
+    """`conservator retry`"""
+
+    output: str = flag("the output of an earlier run, whose dead letters are driven again")
+    max_failed_ratio: float = flag("exit with 3 when more than this share of the records are still dead letters", 0.0)
+    num_local_workers: int = flag("worker processes on this machine; default: one for each core", 0)
+    quiet: bool = flag("no progress bar", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """`conservator train`"""
+
+    recipe: str = flag("name of a shipped training recipe, or a YAML file")
+    data: str = flag("clean pictures, or shards of pairs: folders, tars, globs, comma-separated")
+    output: str = flag("folder for checkpoints, log and curve")
+    validation: str = flag("clean pictures or pairs to validate on; default: held out from the data by key", "")
+    resume: bool = flag("go on from the last checkpoint in the output", False)
+    seed: int = flag("of every random choice", 0)
+    device: str = flag("cpu or cuda; default: cuda where there is one", "")
+    threads: int = flag("CPU threads; default: all cores", 0)
+    steps: int = flag("stop after this many steps; default: the recipe's", 0)
+    quiet: bool = flag("no progress bar", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """`conservator export`"""
+
+    checkpoint: str = flag("folder of a training run")
+    output: str = flag("the .onnx file to write")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooOptions:
+    """`conservator zoo`"""
+
+    name: str = flag("show one model's whole card", "")
+
+
+def make_parser(options_class: type[Any], verb: str) -> argparse.ArgumentParser:
+    """The parser of one verb."""
+    parser = argparse.ArgumentParser(prog=f"conservator {verb}", allow_abbrev=False, exit_on_error=False)
+    hints = typing.get_type_hints(options_class)
+    for option in dataclasses.fields(options_class):
+        names = [f"--{option.name}"] + ([f"--{option.name.replace('_', '-')}"] if "_" in option.name else [])
+        if option.name in ("input", "output"):
+            names.insert(0, f"-{option.name[0]}")
+        required = option.default is dataclasses.MISSING
+        help_text = option.metadata["help"] + (
+            "" if required or option.default in ("", 0, -1, False) else f" (default: {option.default})"
+        )
+        settings: dict[str, Any] = {"dest": option.name, "help": help_text.replace("%", "%%")}
+        if hints[option.name] is bool:
+            parser.add_argument(*names, action=argparse.BooleanOptionalAction, default=option.default, **settings)
+        else:
+            parser.add_argument(
+                *names,
+                type=_plain_type(hints[option.name]),
+                required=required,
+                default=None if required else option.default,
+                choices=option.metadata["choices"],
+                metavar=None
+                if not option.metadata["choices"]
+                else "{" + ",".join(c for c in option.metadata["choices"] if c) + "}",
+                **settings,
+            )
+    return parser
+
+
+def _plain_type(hint: Any) -> Any:
+    if isinstance(hint, types.UnionType):
+        return next(part for part in typing.get_args(hint) if part is not type(None))
+    return hint
+
+
+def parse(options_class: type[OptionsT], verb: str, arguments: Sequence[str]) -> tuple[OptionsT, list[str]]:
+    """Parses a verb's flags; what is left over is for Beam.
+
+    Raises:
+        UsageError: a value of the wrong type, a missing flag, a stray word.
+    """
+    parser = make_parser(options_class, verb)
+    try:
+        known, rest = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise UsageError(f"{error}; see 'conservator {verb} --help'") from error
+    stray = [
+        word
+        for position, word in enumerate(rest)
+        if not word.startswith("-") and (position == 0 or not rest[position - 1].startswith("-"))
+    ]
+    if stray:
+        raise UsageError(f"unexpected {stray[0]!r}: every value needs its flag; see 'conservator {verb} --help'")
+    return options_class(**vars(known)), rest
+
+
+def refuse_unknown(rest: Sequence[str], verb: str, options_class: type[Any], others: Sequence[str] = ()) -> None:
+    """Raises UsageError, with the nearest known flag, for flags that neither the verb nor `others` know."""
+    known = [f"--{option.name}" for option in dataclasses.fields(options_class)] + list(others)
+    for word in rest:
+        name = word.partition("=")[0].replace("-", "_").replace("__", "--", 1)
+        if not word.startswith("--") or name in known or name.replace("--no_", "--", 1) in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"see 'conservator {verb} --help'"
+        raise UsageError(f"unknown flag {word.partition('=')[0]!r}; {remedy}")

@@ -1,0 +1,106 @@
+"""The verbs that run a Beam pipeline: options -> job and plan -> driver."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from pipelines.driver import MANIFEST, Run, available_cores, execute, refuse_same_place
+from pipelines.options import DegradeOptions, EvaluateOptions, RestoreOptions, RetryOptions, RunOptions
+from transforms.dead_letters import failed_name
+from transforms.errors import ConfigurationError
+from transforms.evaluation import EvaluateJob, plan_evaluation
+from transforms.ledger import FAILED_FOLDER, LEDGER_FOLDER
+from transforms.metrics import parse_metrics
+from transforms.storage import OutputStore, describe_file
+from transforms.units import Plan, Unit, plan_units
+from transforms.work import Job
+
+OPTIONS_OF_VERB: dict[str, type[RunOptions]] = {
+    "degrade": DegradeOptions,
+    "restore": RestoreOptions,
+    "evaluate": EvaluateOptions,
+}
+
+
+def run_degrade(options: DegradeOptions, beam_flags: tuple[str, ...]) -> int:
+    return _run(options, beam_flags, plan_units(options.input, pictures_per_unit=options.pictures_per_unit))
+
+
+def run_restore(options: RestoreOptions, beam_flags: tuple[str, ...]) -> int:
+    return _run(options, beam_flags, plan_units(options.input, pictures_per_unit=options.pictures_per_unit))
+
+
+def run_evaluate(options: EvaluateOptions, beam_flags: tuple[str, ...]) -> int:
+    return _run(options, beam_flags, plan_evaluation(options.input, options.reference or None))
+
+
+def _run(options: RunOptions, beam_flags: tuple[str, ...], plan: Plan) -> int:
+    refuse_same_place(options)
+    return execute(Run(job_of(options), plan, OutputStore(options.output), options, beam_flags))
+
+
+def job_of(options: RunOptions) -> Job:
+    """The job that a verb's options describe."""
+    if isinstance(options, DegradeOptions):
+        from pipelines.degrade import degrade_job
+
+        return degrade_job(options)
+    if isinstance(options, RestoreOptions):
+        from pipelines.restore import restore_job
+
+        cores = available_cores()
+        return restore_job(options, options.num_local_workers or cores, cores)
+    if isinstance(options, EvaluateOptions):
+        return EvaluateJob(tuple(metric.name for metric in parse_metrics(options.metrics)), options.max_pixels)
+    raise ConfigurationError(f"no job for {type(options).__name__}")
+
+
+def run_retry(options: RetryOptions, beam_flags: tuple[str, ...]) -> int:
+    """Drives dead letters again with the job of the run that made them.
+
+    Raises:
+        ConfigurationError: no run in this output, or its job is not the same any more (another version or model).
+    """
+    store = OutputStore(options.output)
+    manifest = read_manifest(store)
+    original = OPTIONS_OF_VERB[manifest["verb"]](**manifest["options"])
+    original = replace(
+        original,
+        output=options.output,
+        max_failed_ratio=options.max_failed_ratio,
+        num_local_workers=options.num_local_workers,
+        quiet=options.quiet,
+        overwrite=True,
+    )
+    job = job_of(original)
+    if job.fingerprint() != manifest["fingerprint"]:
+        raise ConfigurationError(
+            f"the run in {options.output!r} was made by another version, model or recipe; "
+            f"run '{manifest['verb']}' again instead of 'retry'"
+        )
+    return execute(Run(job, plan_retry(store), store, original, beam_flags))
+
+
+def read_manifest(store: OutputStore) -> dict[str, Any]:
+    data = store.read(MANIFEST)
+    if data is None:
+        raise ConfigurationError(f"no run in {store.root!r}; --output must name the output of an earlier run")
+    manifest: dict[str, Any] = json.loads(data)
+    return manifest
+
+
+def plan_retry(store: OutputStore) -> Plan:
+    """One unit for each tar of dead letters; units without any come along as they are, for the report."""
+    names = [
+        name.removesuffix(".json")
+        for name in store.names(LEDGER_FOLDER)
+        if name.endswith(".json") and not name.startswith(".")
+    ]
+    failed = {name.removesuffix(".tar") for name in store.names(FAILED_FOLDER)}
+    units = [
+        Unit(name, "dead_letters", (describe_file(store.url(failed_name(name))),))
+        for name in sorted(failed & set(names))
+    ]
+    return Plan(tuple(units), settled=tuple(sorted(set(names) - failed)))

@@ -1,0 +1,27 @@
+"""`conservator zoo`: the models that ship, with the quality that was measured on the very files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from export.card import read_card
+from models.zoo import MODELS, zoo_path
+from pipelines.options import ZooOptions
+
+
+def show_zoo(options: ZooOptions) -> int:
+    """Prints a table of all models, or one card."""
+    if options.name:
+        print(json.dumps(asdict(read_card(str(zoo_path(options.name)))), indent=2, sort_keys=True))
+        return 0
+    for name in MODELS:
+        card = read_card(str(zoo_path(name)))
+        print(f"{name:24} {card.purpose}, {card.color}, x{card.scale}, sees {card.receptive_field} pixels")
+        for figure in card.card.get("measured", []):
+            published = "".join(f", {who} {value:.2f}" for who, value in figure["published"].items())
+            figures = f"{figure['degraded']:.2f} -> {figure['value']:.2f} dB"
+            print(
+                f"{'':24} {figure['data_set']}, recipe {figure['recipe']}, {figure['protocol']}: {figures}{published}"
+            )
+    return 0

@@ -1,0 +1,100 @@
+"""Networks: sizes as published, and what each of them computes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from models.networks import NETWORKS, build_network
+from transforms.errors import ConfigurationError
+
+EVERY = [
+    ("model1", {"channels": 3}),
+    ("model2", {"channels": 1}),
+    ("model3", {"channels": 3}),
+    ("model3", {"channels": 1, "layers": 4}),
+    ("dncnn", {"channels": 1, "layers": 17}),
+]
+
+
+def parameters(name: str, **settings: int) -> int:
+    return sum(each.numel() for each in build_network(name, settings).parameters() if each.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "published"),
+    [
+        ("model1", {"channels": 3}, 114_307),
+        ("model2", {"channels": 3}, 114_307),
+        ("model3", {"channels": 3}, 114_819),
+        ("model3", {"channels": 3, "layers": 4}, 77_763),
+        # DnCNN by hand: first and last convolution with bias, 15 or 18 without, with gamma and beta of 64 channels each.
+        ("dncnn", {"channels": 1, "layers": 17}, (9 * 64 + 64) + 15 * (9 * 64 * 64 + 128) + (9 * 64 + 1)),
+        ("dncnn", {"channels": 3, "layers": 20}, (27 * 64 + 64) + 18 * (9 * 64 * 64 + 128) + (27 * 64 + 3)),
+    ],
+)
+def test_parameter_counts(name: str, settings: dict[str, int], published: int) -> None:
+    assert parameters(name, **settings) == published
+
+
+def test_every_name_in_the_table_is_tested() -> None:
+    assert {name for name, _ in EVERY} == set(NETWORKS)
+
+
+@pytest.mark.parametrize(("name", "settings"), EVERY)
+@pytest.mark.parametrize("size", [(1, 1), (7, 13), (20, 9)])
+def test_any_size_goes_in_and_comes_out(name: str, settings: dict[str, int], size: tuple[int, int]) -> None:
+    network = build_network(name, settings).eval()
+    picture = torch.rand(2, settings["channels"], *size)
+    assert network(picture).shape == picture.shape
+
+
+@pytest.mark.parametrize(("name", "settings"), EVERY)
+def test_the_receptive_field_is_exactly_the_one_declared(name: str, settings: dict[str, int]) -> None:
+    network = build_network(name, settings).eval()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.uniform_(module.weight, 0.01, 0.1)  # positive: no ReLU is dead and nothing cancels out
+    size = 2 * network.receptive_field + 1
+    picture = torch.ones(1, settings["channels"], size, size, dtype=torch.float64, requires_grad=True)
+    network.double()(picture)[0, 0, size // 2, size // 2].backward()
+    assert picture.grad is not None
+    reached = picture.grad[0, 0].abs().sum(0).nonzero()
+    assert int(reached.max() - reached.min()) + 1 == network.receptive_field
+
+
+@pytest.mark.parametrize(("name", "skips"), [("model1", False), ("model2", True), ("model3", True), ("dncnn", True)])
+def test_a_silent_last_layer_leaves_the_input_where_there_is_a_skip(name: str, skips: bool) -> None:
+    network = build_network(name, {"channels": 1})
+    last = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-1]
+    nn.init.zeros_(last.weight)
+    picture = torch.rand(1, 1, 8, 8)
+    assert torch.equal(network(picture), picture if skips else torch.zeros_like(picture))
+
+
+def test_dncnn_subtracts_what_its_layers_predict() -> None:
+    network = build_network("dncnn", {"channels": 1, "layers": 3}).eval()
+    picture = torch.rand(1, 1, 8, 8)
+    assert torch.allclose(network(picture), picture - network.body(picture))
+
+
+def test_model3_normalises_before_each_relu() -> None:
+    kinds = [type(module).__name__ for module in build_network("model3", {}).body]
+    assert kinds == ["Conv2d", "BatchNorm2d", "ReLU"] * 4 + ["Conv2d"]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("modle3", {}, "did you mean 'model3'"),
+        ("model3", {"layer": 4}, "did you mean 'layers'"),
+        ("model1", {"layers": 4}, "no setting 'layers'"),
+        ("model3", {"layers": 6}, "4 or 5 layers, not 6"),
+        ("model2", {"channels": 2}, "channels must be 1 .* not 2"),
+        ("dncnn", {"layers": 2}, "at least 3 layers"),
+    ],
+)
+def test_wrong_choices_are_refused_with_the_remedy(name: str, settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        build_network(name, settings)

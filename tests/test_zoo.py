@@ -1,0 +1,93 @@
+"""The models that ship: they are there, they say what they are, and they are as good as they say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from export.card import read_card
+from export.onnx_file import graph_sha256
+from export.quality import measure
+from models.training_data import load_pictures
+from models.training_recipe import load_training_recipe
+from models.zoo import MODELS, zoo_path
+from transforms.errors import ConfigurationError
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_ships_with_its_card(name: str) -> None:
+    path = zoo_path(name)
+    card = read_card(str(path))
+    assert card.name == name
+    assert card.card["graph_sha256"] == graph_sha256(onnx.load(path))
+    assert card.card["measured"]
+
+
+def test_the_zoo_holds_no_file_that_the_table_does_not_name() -> None:
+    folder = zoo_path(next(iter(MODELS))).parent
+    assert {path.name for path in folder.glob("*.onnx")} == set(MODELS.values())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_weights_come_from_the_recipe_that_ships(name: str) -> None:
+    training, recipe = read_card(str(zoo_path(name))).card["training"], load_training_recipe(f"train-{name}")
+    shipped = {key: value for key, value in recipe.deciding().items() if key in training["recipe"]}
+    assert {key: training["recipe"][key] for key in shipped if key != "validation"} == {
+        key: value for key, value in shipped.items() if key != "validation"
+    }
+    assert training["steps"] == recipe.steps
+    assert training["command"] == recipe.command
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_gains_at_least_six_decibel_on_a_smooth_picture(name: str) -> None:
+    """Without any data set: a shaded disc, which any denoiser of noise level 25 must clean."""
+    across, down = np.meshgrid(np.linspace(-1, 1, 96), np.linspace(-1, 1, 96))
+    disc = np.where(across**2 + down**2 < 0.5, 0.4 + 0.4 * across, 0.2)
+    noise = np.random.Generator(np.random.Philox(key=3)).normal(0, 25 / 255, (96, 96))
+    card = read_card(str(zoo_path(name)))
+    session = onnxruntime.InferenceSession(str(zoo_path(name)))
+    degraded = np.repeat((disc + noise)[None, None], card.channels, axis=1).astype(np.float32)
+    (restored,) = session.run(None, {"degraded": degraded})
+    error = [np.mean((image[0, 0] - disc) ** 2) for image in (degraded, restored)]
+    assert 10 * np.log10(error[0] / error[1]) > 6
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "bar", "protocol"),
+    [("denoise5-gray-25", 28.0, "psnr[gray,u8]"), ("denoise5-color-25", 26.2, "psnr[rgb,u8]")],
+)
+def test_a_model_is_as_good_as_its_card_says(name: str, bar: float, protocol: str, data_dir: Path) -> None:
+    path = zoo_path(name)
+    if name == "denoise5-gray-25":
+        data, data_set, recipe = [str(data_dir / "BSD68")], "BSD68", "dncnn-25"
+    else:
+        ids = (data_dir / "CBSD68_ids.txt").read_text().split()
+        data, data_set, recipe = [str(data_dir / "BSD100" / f"{each}.jpg") for each in ids], "CBSD68", "cdncnn-25"
+    entries = read_card(str(path)).card["measured"]
+    (entry,) = [each for each in entries if (each["data_set"], each["recipe"]) == (data_set, recipe)]
+    value, degraded = measure(str(path), load_pictures(data, read_card(str(path)).channels), recipe, protocol)
+    assert value == pytest.approx(entry["value"], abs=0.002)
+    assert value >= bar
+    assert value - degraded >= 6
+
+
+def test_an_unknown_name_gets_the_nearest_one() -> None:
+    with pytest.raises(ConfigurationError, match="did you mean 'denoise5-gray-25'"):
+        zoo_path("denoise5-grey-25")
+
+
+def test_finding_a_model_and_reading_its_card_loads_no_torch() -> None:
+    program = (
+        "import sys; from models.zoo import zoo_path; from export.card import read_card;"
+        "read_card(str(zoo_path('denoise5-gray-25'))); assert 'torch' not in sys.modules; assert 'onnx' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[1])

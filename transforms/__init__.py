@@ -1,0 +1,1 @@
+"""What acts on shards and records: formats, codecs, commit, tiling, ONNX restoration, metrics, reports. No torch here."""

@@ -1,0 +1,1 @@
+"""Shard formats: webdataset tars and folders of loose images."""

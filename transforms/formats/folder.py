@@ -1,0 +1,36 @@
+"""Folders of loose images: every file is published on its own, the tree is mirrored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from transforms.errors import Reason, RecordError
+from transforms.record import IMAGE_EXTENSIONS, Record
+from transforms.storage import read_bytes
+from transforms.units import Member
+
+
+def read_members(members: tuple[Member, ...]) -> Iterator[Record]:
+    """Reads the records of a group of loose files, one at a time.
+
+    Raises:
+        OSError: a file that was listed can't be read; the engine retries.
+    """
+    for index, (key, group) in enumerate(groupby(members, key=_key)):
+        record = Record(key, index=index)
+        for member in group:
+            field = member.field
+            if field in record.fields:
+                record.error = RecordError(
+                    Reason.DUPLICATE, f"record {key!r} has two fields {field!r} ({member.name!r} is one); keep one"
+                )
+                field = f"{field}.duplicate-{len(record.fields)}"
+            record.fields[field] = read_bytes(member.file.url)
+            if member.field in IMAGE_EXTENSIONS:  # a picture of its own, not one part of a KEY.ROLE.EXT record
+                record.name = member.name
+        yield record
+
+
+def _key(member: Member) -> str:
+    return member.key

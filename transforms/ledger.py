@@ -1,0 +1,101 @@
+"""Ledgers: one small file for each committed unit. It is the "done" mark and the source of every report."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from transforms.storage import OutputStore
+from transforms.units import Unit
+
+FORMAT = 1
+LEDGER_FOLDER = "_ledger"
+FAILED_FOLDER = "_failed"
+
+
+@dataclass
+class Ledger:
+    """What became of one unit. `records` has a row for every output record, `dead_letters` one for every failure."""
+
+    unit: str
+    verb: str
+    fingerprint: str
+    input: list[dict[str, Any]]
+    sink: str
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    timings_s: dict[str, float] = field(default_factory=dict)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    dead_letters: list[dict[str, Any]] = field(default_factory=list)
+    samples: str | None = None
+    format: int = FORMAT
+
+    def to_dict(self) -> dict[str, Any]:
+        spelled: dict[str, Any] = spell_infinities(asdict(self))
+        return spelled
+
+    def to_json(self) -> bytes:
+        return (json.dumps(self.to_dict(), sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def spell_infinities(value: Any) -> Any:
+    """JSON has no infinity: it is written as the string "inf" (and "nan")."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): spell_infinities(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [spell_infinities(inner) for inner in value]
+    return value
+
+
+def ledger_name(unit_name: str) -> str:
+    return f"{LEDGER_FOLDER}/{unit_name}.json"
+
+
+def samples_name(unit_name: str) -> str:
+    return f"{LEDGER_FOLDER}/{unit_name}.samples.tar"
+
+
+def read_ledger(store: OutputStore, unit_name: str) -> dict[str, Any] | None:
+    """The ledger of a unit as plain JSON, or None where there is none that we can read."""
+    data = store.read(ledger_name(unit_name))
+    if data is None:
+        return None
+    try:
+        ledger = json.loads(data)
+    except ValueError:
+        return None
+    return ledger if isinstance(ledger, dict) and ledger.get("format") == FORMAT else None
+
+
+def read_ledgers(store: OutputStore, unit_names: Iterable[str], threads: int = 16) -> Iterator[dict[str, Any]]:
+    """Ledgers of many units in the order of the names, a few read ahead."""
+    names = list(unit_names)
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(names), 4 * threads):
+            found = pool.map(_Reader(store), names[start : start + 4 * threads])
+            yield from (ledger for ledger in found if ledger is not None)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    store: OutputStore
+
+    def __call__(self, unit_name: str) -> dict[str, Any] | None:
+        return read_ledger(self.store, unit_name)
+
+
+def is_done(unit: Unit, ledger: Mapping[str, Any] | None, fingerprint: str, sizes: Mapping[str, int]) -> bool:
+    """Whether a unit's ledger stands for this very work on this very input, with all its outputs still there.
+
+    Args:
+        sizes: name -> bytes of what the output holds now.
+    """
+    if ledger is None or ledger["fingerprint"] != fingerprint or ledger["input"] != unit.identity():
+        return False
+    return all(sizes.get(output["path"]) == output["bytes"] for output in ledger["outputs"])

@@ -1,0 +1,195 @@
+"""Worker processes on one machine, fed unit by unit.
+
+Beam's own local runner splits a bundle into fixed halves, does not retry, hangs when a leaf's worker is killed and
+leaves orphans behind (all measured). Here every free worker takes the next unit; a worker that dies is replaced and
+its unit tried again; a worker whose driver is gone ends itself within a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+from transforms.errors import UnitError
+from transforms.progress import ProgressBar
+from transforms.storage import OutputStore
+from transforms.summary import Summary
+from transforms.unit_pipeline import WorkerOptions, process_unit
+from transforms.units import Unit
+from transforms.work import Job, Work
+
+MAX_ATTEMPTS = 3
+ORPHAN_CHECK_S = 0.5
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerPool:
+    """Runs units in `workers` fresh (spawned) processes; every one loads the job once."""
+
+    job: Job
+    store: OutputStore
+    options: WorkerOptions
+    workers: int
+    show_progress: bool = True
+
+    def run(self, units: Sequence[Unit]) -> Iterator[Summary]:
+        """Yields the summary of each unit as it is committed, in any order.
+
+        Raises:
+            UnitError: a unit's worker died, or met storage trouble, `MAX_ATTEMPTS` times.
+        """
+        attempts: Counter[str] = Counter()
+        waiting = list(units)
+        context = multiprocessing.get_context("spawn")
+        with _Events(context) as events, ProgressBar(units, enabled=self.show_progress) as bar:
+            listener = threading.Thread(target=events.deliver, args=(bar,), daemon=True)
+            listener.start()
+            while waiting:
+                lost: list[tuple[Unit, str]] = []
+                for unit, outcome in self._round(waiting, context, events):
+                    if isinstance(outcome, Summary):
+                        bar.unit_done(unit)
+                        yield outcome
+                    else:
+                        lost.append((unit, outcome))
+                waiting = [unit for unit, trouble in lost if self._may_retry(unit, trouble, attempts, events)]
+
+    def _round(self, units: Sequence[Unit], context: Any, events: _Events) -> Iterator[tuple[Unit, Summary | str]]:
+        """One life of the process pool: every unit's summary, or what kept it from being done."""
+        events.started.clear()
+        setup = (self.job, self.store, self.options, events.queue)
+        pool = ProcessPoolExecutor(min(self.workers, len(units)), context, initializer=_start_worker, initargs=setup)
+        try:
+            futures: dict[Future[Summary], Unit] = {pool.submit(_run_unit, unit): unit for unit in units}
+            for future in as_completed(futures):
+                unit = futures.pop(future)
+                try:
+                    yield unit, future.result()
+                except BrokenProcessPool:
+                    yield unit, "its worker process died (killed, or out of memory)"
+                except OSError as error:
+                    yield unit, f"{type(error).__name__}: {error}"
+        finally:
+            _stop(pool)
+
+    def _may_retry(self, unit: Unit, trouble: str, attempts: Counter[str], events: _Events) -> bool:
+        if unit.name not in events.started:
+            return True  # it never began: another unit's worker broke the pool
+        attempts[unit.name] += 1
+        if attempts[unit.name] >= MAX_ATTEMPTS:
+            raise UnitError(
+                f"unit {unit.name!r} failed {MAX_ATTEMPTS} times; the last time {trouble}. Done units are kept: run again"
+            )
+        _logger.warning("unit %s: %s; trying again", unit.name, trouble)
+        time.sleep(min(2.0 ** attempts[unit.name] / 4, 5.0))
+        return True
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(5)
+        if process.is_alive():
+            process.kill()
+
+
+class _Events:
+    """What workers tell the driver while they run: ("unit", name) when one begins, ("progress", records, bytes) on
+    the way."""
+
+    def __init__(self, context: Any) -> None:
+        self.queue = context.SimpleQueue()
+        self.started: set[str] = set()
+
+    def deliver(self, bar: ProgressBar) -> None:
+        while True:
+            try:
+                event = self.queue.get()
+            except (EOFError, OSError):
+                return
+            if event is None:
+                return
+            if event[0] == "unit":
+                self.started.add(event[1])
+            else:
+                bar.advance(event[1], event[2])
+
+    def __enter__(self) -> _Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.queue.put(None)
+
+
+@dataclass
+class _Worker:
+    """The state of one worker process."""
+
+    job: Job
+    work: Work
+    store: OutputStore
+    options: WorkerOptions
+    queue: Any
+
+
+_worker: _Worker | None = None  # one per worker process, set once by the pool's initializer
+
+
+def _start_worker(job: Job, store: OutputStore, options: WorkerOptions, queue: Any) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    _worker = _Worker(job, job.load(), store, options, queue)
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(ORPHAN_CHECK_S)
+    os._exit(1)
+
+
+def _run_unit(unit: Unit) -> Summary:
+    worker = _worker
+    assert worker is not None, "the pool's initializer has not run"
+    worker.queue.put(("unit", unit.name))
+    ledger = process_unit(unit, worker.job, worker.work, worker.store, worker.options, _Throttled(worker.queue))
+    summary = Summary()
+    summary.add_ledger(ledger.to_dict())
+    return summary
+
+
+class _Throttled:
+    """Sends progress a few times a second at most; called from several threads."""
+
+    INTERVAL_S = 0.2
+
+    def __init__(self, queue: Any) -> None:
+        self._queue = queue
+        self._lock = threading.Lock()
+        self._records = self._bytes = 0
+        self._sent_s = time.monotonic()
+
+    def __call__(self, records: int, input_bytes: int) -> None:
+        with self._lock:
+            self._records += records
+            self._bytes += input_bytes
+            if time.monotonic() - self._sent_s < self.INTERVAL_S:
+                return
+            report = ("progress", self._records, self._bytes)
+            self._records = self._bytes = 0
+            self._sent_s = time.monotonic()
+            self._queue.put(report)

@@ -1,0 +1,108 @@
+"""Records: a key and its fields, as webdataset names them.
+
+A member `photos/0001.degraded.png` is field `degraded.png` of record `photos/0001`: the key ends at the first dot of
+the base name, and the field is lower case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from transforms.errors import Reason, RecordError
+
+IMAGE_EXTENSIONS = frozenset({"png", "jpg", "jpeg", "tif", "tiff", "webp", "bmp"})
+
+
+@dataclass
+class Record:
+    """One record of a shard.
+
+    Attributes:
+        key: unique inside the data set; slashes are allowed.
+        fields: field name (`degraded.png`, `json`) -> bytes as stored.
+        index: position among the records of the unit, from 0.
+        name: for a loose picture, its path below the input folder; the result goes to the same place in the output.
+        error: what the reader found wrong with it; such a record goes straight to the dead letters.
+    """
+
+    key: str
+    fields: dict[str, bytes] = field(default_factory=dict)
+    index: int = 0
+    name: str | None = None
+    error: RecordError | None = None
+
+
+def split_member_name(name: str) -> tuple[str, str]:
+    """Splits a member name into key and field.
+
+    Raises:
+        RecordError: `BAD_KEY` if the name is absolute, leaves its folder, or has no key or no field.
+
+    Example:
+        >>> split_member_name("photos/0001.degraded.PNG")
+        ('photos/0001', 'degraded.png')
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise RecordError(Reason.BAD_KEY, f"member name {name!r} is absolute or leaves its folder")
+    stem, dot, suffix = path.name.partition(".")
+    if not stem or not dot or not suffix:
+        raise RecordError(Reason.BAD_KEY, f"member name {name!r} is not KEY.FIELD: it needs a key, a dot and a field")
+    return (path.parent / stem).as_posix(), suffix.lower()
+
+
+def extension(field_name: str) -> str:
+    """The file type that a field's name claims: `png` for `degraded.png`."""
+    return field_name.rpartition(".")[2].lower()
+
+
+def image_fields(fields: dict[str, bytes]) -> list[str]:
+    """Names of the fields that claim to be pictures, sorted."""
+    return sorted(name for name in fields if extension(name) in IMAGE_EXTENSIONS)
+
+
+def _role_field(fields: dict[str, bytes], role: str) -> str | None:
+    found = [name for name in image_fields(fields) if name.partition(".")[0] == role]
+    if len(found) > 1:
+        raise RecordError(Reason.AMBIGUOUS, f"several fields for {role!r}: {found}; keep one")
+    return found[0] if found else None
+
+
+def degraded_field(fields: dict[str, bytes]) -> str:
+    """The field that `restore` works on: `degraded.*`, or the record's only picture.
+
+    Raises:
+        RecordError: `NO_IMAGE` without any picture, `AMBIGUOUS` with several and none called `degraded.*`.
+    """
+    named = _role_field(fields, "degraded")
+    if named is not None:
+        return named
+    return _only_image(fields, "degraded")
+
+
+def clean_field(fields: dict[str, bytes]) -> str | None:
+    """The reference `clean.*` of a record, or None."""
+    return _role_field(fields, "clean")
+
+
+def source_field(fields: dict[str, bytes]) -> str:
+    """The field that `degrade` works on: `clean.*`, or the record's only picture.
+
+    Raises:
+        RecordError: as `degraded_field`.
+    """
+    return clean_field(fields) or _only_image(fields, "clean")
+
+
+def _only_image(fields: dict[str, bytes], role: str) -> str:
+    found = image_fields(fields)
+    if not found:
+        raise RecordError(
+            Reason.NO_IMAGE, f"no picture among the fields {sorted(fields)}; expected one of {sorted(IMAGE_EXTENSIONS)}"
+        )
+    if len(found) > 1:
+        raise RecordError(
+            Reason.AMBIGUOUS, f"several pictures {found} and none called '{role}.*'; rename the one to use"
+        )
+    return found[0]

@@ -1,0 +1,264 @@
+"""The in-worker pipeline: read -> decode -> batch -> operate -> measure -> encode -> write, then commit.
+
+Memory depends on the bounds and on the largest picture, never on the shard. The commit order is outputs, dead letters,
+samples, ledger: whatever moment a worker dies at, a unit without its ledger is done again and gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from transforms.dead_letters import Failure, failed_name, read_dead_letters, write_dead_letters
+from transforms.errors import Reason, RecordError
+from transforms.formats.folder import read_members
+from transforms.formats.paired import read_paired_tars
+from transforms.formats.tar import read_tar
+from transforms.ledger import Ledger, ledger_name, read_ledger, samples_name
+from transforms.picture_size import estimate_decoded_bytes
+from transforms.record import Record
+from transforms.samples import SampleKeeper
+from transforms.sinks import Sink, open_sink
+from transforms.storage import OutputStore
+from transforms.streaming import Bounds, StageTimes, ordered_map
+from transforms.units import Unit
+from transforms.work import Finished, Item, Job, Work
+
+T = TypeVar("T")
+# (records finished, input bytes read) since the last call
+ProgressListener = Callable[[int, int], None]
+
+
+def ignore_progress(records: int, input_bytes: int) -> None:
+    """The listener of those who do not watch."""
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How one worker runs; nothing here changes the output bytes."""
+
+    io_threads: int = 2
+    bounds: Bounds = field(default_factory=Bounds)
+
+
+def read_unit(unit: Unit) -> Iterator[Record]:
+    """The records of a unit, in order."""
+    if unit.kind == "tar":
+        return read_tar(unit.files[0].url)
+    if unit.kind == "paired_tars":
+        return read_paired_tars(unit.files[0].url, unit.files[1].url)
+    if unit.kind == "dead_letters":
+        return read_dead_letters(unit.files[0].url)
+    return read_members(unit.members)
+
+
+def process_unit(
+    unit: Unit,
+    job: Job,
+    work: Work,
+    store: OutputStore,
+    options: WorkerOptions,
+    progress: ProgressListener = ignore_progress,
+) -> Ledger:
+    """Runs one unit and commits it.
+
+    Raises:
+        OSError: storage trouble, for the engine to retry. Nothing of the unit is then half-written under a final name.
+    """
+    start = time.perf_counter()
+    counters_before = dict(work.counters())
+    retried = read_ledger(store, unit.name) if unit.kind == "dead_letters" else None
+    sink_kind = retried["sink"] if retried else job.sink_kind(unit)
+    ledger = Ledger(unit.name, job.verb, job.fingerprint(), retried["input"] if retried else unit.identity(), sink_kind)
+    run = UnitRun(work, options, job.batch_bytes, progress)
+    keeper = SampleKeeper()
+    with store.scratch() as folder:
+        sink = open_sink(sink_kind, unit.name, store, folder, retried)
+        totals = _consume(run.results(read_unit(unit)), sink, ledger, keeper, run.times)
+        with run.times.measure("write"):
+            ledger.outputs = sink.publish()
+        ledger.dead_letters = [run.failures[index].to_json() for index in sorted(run.failures)]
+        _publish_dead_letters(unit, store, folder, run.failures)
+        if retried is None and keeper.write(folder / "samples.tar"):
+            store.publish(folder / "samples.tar", samples_name(unit.name))
+            ledger.samples = samples_name(unit.name).rpartition("/")[2]
+        totals["bytes_in"] = unit.bytes_in
+        totals["bytes_out"] = sum(output["bytes"] for output in ledger.outputs)
+        totals["dead_letters"] = len(run.failures)
+        totals["records_in"] += len(run.failures)
+        for name, value in work.counters().items():
+            totals[name] += value - counters_before.get(name, 0)
+        ledger.counts = dict(totals)
+        ledger.timings_s = {"wall": time.perf_counter() - start} | run.times.seconds
+        if retried is not None:
+            _add_earlier_results(ledger, retried)
+        store.write(ledger_name(unit.name), ledger.to_json())
+    return ledger
+
+
+def _consume(
+    results: Iterable[Finished], sink: Sink, ledger: Ledger, keeper: SampleKeeper, times: StageTimes
+) -> Counter[str]:
+    totals: Counter[str] = Counter(records_in=0, records_out=0, pixels_in=0, pixels_out=0)
+    for finished in results:
+        totals["records_in"] += 1
+        totals["records_out"] += len(finished.rows)
+        totals["pixels_in"] += finished.pixels_in
+        totals["pixels_out"] += finished.pixels_out
+        totals.update({f"rejected_{reason}": count for reason, count in finished.rejected.items()})
+        with times.measure("write"):
+            sink.write(finished)
+        ledger.records += finished.rows
+        if finished.sample is not None:
+            keeper.offer(finished.sample)
+        del finished
+    return totals
+
+
+def _publish_dead_letters(unit: Unit, store: OutputStore, folder: Path, failures: Mapping[int, Failure]) -> None:
+    if not failures:
+        if unit.kind != "dead_letters":
+            store.remove([failed_name(unit.name)])  # of an earlier run with other settings
+        return
+    write_dead_letters(folder / "failed.tar", read_unit(unit), failures)
+    store.publish(folder / "failed.tar", failed_name(unit.name))
+
+
+def _add_earlier_results(ledger: Ledger, earlier: Mapping[str, Any]) -> None:
+    """Joins the records of a retry with those that had gone through before."""
+    ledger.records = sorted([*earlier["records"], *ledger.records], key=_row_index)
+    ledger.samples = earlier["samples"]
+    counts = Counter(earlier["counts"])
+    counts.update(
+        {name: value for name, value in ledger.counts.items() if name not in ("records_in", "bytes_in", "bytes_out")}
+    )
+    counts["dead_letters"] = ledger.counts["dead_letters"]
+    counts["bytes_out"] = ledger.counts["bytes_out"]
+    ledger.counts = dict(counts)
+    ledger.timings_s = {
+        name: ledger.timings_s.get(name, 0.0) + earlier["timings_s"].get(name, 0.0)
+        for name in ledger.timings_s | earlier["timings_s"]
+    }
+
+
+def _row_index(row: Mapping[str, Any]) -> int:
+    return int(row["index"])
+
+
+@dataclass
+class UnitRun:
+    """The stages of one unit. `failures` fills while `results` is consumed; it is complete when `results` ends."""
+
+    work: Work
+    options: WorkerOptions
+    batch_bytes: int
+    progress: ProgressListener
+    times: StageTimes = field(default_factory=StageTimes)
+    failures: dict[int, Failure] = field(default_factory=dict)
+    _input_bytes: dict[int, int] = field(default_factory=dict)  # of the records under way
+
+    def results(self, records: Iterator[Record]) -> Iterator[Finished]:
+        """Streams the finished records in order."""
+        with ThreadPoolExecutor(self.options.io_threads) as pool:
+            bounds = self.options.bounds
+            decoded = ordered_map(self._decode, self.times.timed("read", records), pool, bounds, _decoded_weight)
+            operated = self._operate(self._survivors(decoded))
+            for finished in self._survivors(ordered_map(self._finish, operated, pool, bounds, _result_weight)):
+                yield finished
+                del finished
+
+    def _survivors(self, outcomes: Iterator[T | Failure]) -> Iterator[T]:
+        """Sorts failures out of the stream, in the consumer's thread."""
+        for outcome in outcomes:
+            if isinstance(outcome, Failure):
+                self._bury(outcome)
+            else:
+                yield outcome
+            del outcome
+
+    def _bury(self, failure: Failure) -> None:
+        self.failures[failure.index] = failure
+        self._count(failure.index)
+
+    def _count(self, index: int) -> None:
+        self.progress(1, self._input_bytes.pop(index, 0))
+
+    def _decode(self, record: Record) -> Item | Failure:
+        self._input_bytes[record.index] = sum(len(data) for data in record.fields.values())
+        with self.times.measure("decode"):
+            try:
+                if record.error is not None:
+                    raise record.error
+                return self.work.decode(record)
+            except Exception as error:  # noqa: BLE001 - every failure of one record becomes a dead letter
+                return failure_of(record.key, record.index, "decode", error, Reason.CORRUPT)
+
+    def _operate(self, items: Iterator[Item]) -> Iterator[tuple[Item, Any]]:
+        for batch in _batches(items, self.batch_bytes):
+            with self.times.measure("operate"):
+                outcomes = list(self._bisect(batch))
+            batch.clear()
+            while outcomes:
+                item, outcome = outcomes.pop(0)
+                if isinstance(outcome, Failure):
+                    self._bury(outcome)
+                else:
+                    yield item, outcome
+                del item, outcome
+
+    def _bisect(self, batch: Sequence[Item]) -> Iterator[tuple[Item, Any]]:
+        """Runs a batch; one that fails is halved until only the poisoned records fail."""
+        try:
+            yield from zip(batch, self.work.operate(batch), strict=True)
+        except Exception as error:  # noqa: BLE001 - as above; a single record keeps the blame
+            if len(batch) == 1:
+                yield batch[0], failure_of(batch[0].key, batch[0].index, "operate", error, Reason.OPERATOR_FAILED)
+                return
+            middle = len(batch) // 2
+            yield from self._bisect(batch[:middle])
+            yield from self._bisect(batch[middle:])
+
+    def _finish(self, outcome: tuple[Item, Any]) -> Finished | Failure:
+        item, result = outcome
+        try:
+            finished = self.work.finish(item, result, self.times)
+            self._count(item.index)
+            return finished
+        except Exception as error:  # noqa: BLE001 - as above
+            return failure_of(item.key, item.index, "encode", error, Reason.ENCODE_FAILED)
+
+
+def failure_of(key: str, index: int, stage: str, error: Exception, otherwise: Reason) -> Failure:
+    """The dead letter for an exception; one without a reason of its own gets the stage's."""
+    if isinstance(error, RecordError):
+        return Failure(key, index, stage, error.reason, error.detail)
+    if isinstance(error, MemoryError):
+        return Failure(key, index, stage, Reason.OUT_OF_MEMORY, str(error) or "out of memory")
+    return Failure(key, index, stage, otherwise, f"{type(error).__name__}: {error}")
+
+
+def _batches(items: Iterator[Item], batch_bytes: int) -> Iterator[list[Item]]:
+    batch: list[Item] = []
+    held = 0
+    for item in items:
+        batch.append(item)
+        held += item.bytes_held
+        del item
+        if held >= batch_bytes:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _decoded_weight(record: Record) -> int:
+    return sum(len(data) + estimate_decoded_bytes(data, field) for field, data in record.fields.items())
+
+
+def _result_weight(outcome: tuple[Item, Any]) -> int:
+    return 2 * outcome[0].bytes_held
