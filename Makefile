@@ -8,7 +8,7 @@ WORKERS ?= 2
 .PHONY: demo test lint types layers bench install clean
 
 demo: $(VENV)/.installed-demo
-	$(BIN)/python -m pipelines.demo --folder demo
+	$(BIN)/python -P -m pipelines.demo --folder demo
 
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal

@@ -128,10 +128,10 @@ def check_parity(
         ConfigurationError: it exceeds 1e-4, or is not finite.
     """
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    random = np.random.Generator(np.random.Philox(key=0))
+    rng = np.random.Generator(np.random.Philox(key=0))
     worst = 0.0
     for batch, height, width in shapes:
-        degraded = random.normal(0.5, 0.3, (batch, channels, height, width)).astype(np.float32)
+        degraded = rng.normal(0.5, 0.3, (batch, channels, height, width)).astype(np.float32)
         with torch.inference_mode():
             expected = network(torch.from_numpy(degraded)).numpy()
         (restored,) = session.run(None, {"degraded": degraded})

@@ -31,15 +31,16 @@ from tqdm import tqdm
 
 from models.checkpoint import FILE_NAME, Progress, load_network, load_optimiser, load_progress, save_checkpoint
 from models.networks import build_network
+from models.networks.network import RestorationNetwork
 from models.recipes import load_recipe
 from models.training_data import PairSource, digest, first_by_hash, load_pictures, pair_source, split_held_out
+from models.training_log import LOG_NAME, append_line, draw_curve, forget_after
 from models.training_recipe import TrainingRecipe, load_training_recipe
 from models.validation import ValidationPair, mean_quality, validation_pairs
 from transforms.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
-LOG_NAME = "log.jsonl"
 LOG_EVERY = 100  # steps
 CHECKPOINT_EVERY_S = 60.0
 
@@ -124,28 +125,27 @@ def _loop(run: _Run, data: _Data, options: TrainingOptions) -> None:
     recipe, last = run.recipe, min(run.recipe.steps, options.stop_after or run.recipe.steps)
     batches = DataLoader(
         _Batches(data.source, recipe.batch_size), batch_size=None, sampler=range(run.step, last),
-        num_workers=options.loaders, prefetch_factor=8 if options.loaders else None, pin_memory=run.device.type == "cuda",
+        num_workers=options.loaders, prefetch_factor=8 if options.loaders else None,
+        pin_memory=run.device.type == "cuda", generator=torch.Generator(),
     )  # fmt: skip
     started, saved, losses = time.monotonic() - run.elapsed_s, time.monotonic(), []
     bar = tqdm(batches, recipe.name, recipe.steps, initial=run.step, unit="step", disable=not sys.stderr.isatty())
     run.network.train()
     for clean, degraded in bar:
-        losses.append(_descend(run, _on(clean, run.device), _on(degraded, run.device)))
+        loss = _descend(run, _on(clean, run.device), _on(degraded, run.device))
+        losses.append(loss)
         run.step += 1
         elapsed_s = time.monotonic() - started
         if run.step % LOG_EVERY == 0 or run.step == last:
-            _log(
-                run,
-                elapsed_s,
-                loss=_finite(torch.stack(losses).mean().item(), run.step),
-                learning_rate=recipe.rate_at(run.step),
-            )
+            mean = _finite(torch.stack(losses).mean().item(), run.step)
+            _log(run, elapsed_s, loss=mean, learning_rate=recipe.rate_at(run.step))
             losses.clear()
         if data.validation and (run.step % recipe.validation.every == 0 or run.step == recipe.steps):
             quality = mean_quality(run.network, data.validation, recipe.validation.protocol, run.device)
             bar.set_postfix({recipe.validation.protocol: f"{quality:.2f}"})
             _log(run, elapsed_s, **{recipe.validation.protocol: quality})
         if run.step == last or time.monotonic() - saved > CHECKPOINT_EVERY_S:
+            _finite(loss.item(), run.step)  # broken weights never replace good ones
             run.save(time.monotonic() - started)
             saved = time.monotonic()
 
@@ -191,8 +191,7 @@ def _read_data(recipe: TrainingRecipe, options: TrainingOptions) -> _Data:
 def _open_run(recipe: TrainingRecipe, fingerprint: str, options: TrainingOptions) -> _Run:
     """A fresh run, or the one in the output folder if it is to be resumed and has the same fingerprint."""
     device = _device(options.device)
-    torch.manual_seed(recipe.seed)  # initial weights are the only draw of torch's own generator
-    network = build_network(recipe.network.name, recipe.network.all_settings())
+    network = _initial_network(recipe)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
     optimiser = torch.optim.Adam(network.parameters(), recipe.learning_rate.peak, fused=True)
     run = _Run(recipe, fingerprint, network, optimiser, device, Path(options.output), facts=_provenance(options))
@@ -202,6 +201,13 @@ def _open_run(recipe: TrainingRecipe, fingerprint: str, options: TrainingOptions
     else:
         (run.folder / LOG_NAME).unlink(missing_ok=True)
     return run
+
+
+def _initial_network(recipe: TrainingRecipe) -> RestorationNetwork:
+    """Layers draw their weights from torch's own generator; it is seeded for them, and then put back as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(recipe.seed)
+        return build_network(recipe.network.name, recipe.network.all_settings())
 
 
 def _continue(run: _Run, options: TrainingOptions) -> None:
@@ -218,7 +224,7 @@ def _continue(run: _Run, options: TrainingOptions) -> None:
     load_network(run.folder, run.network)
     load_optimiser(run.folder, run.optimiser)
     run.step, run.elapsed_s, run.facts = progress.step, progress.elapsed_s, progress.facts
-    _forget_log_after(run.folder / LOG_NAME, run.step)
+    forget_after(run.folder, run.step)
 
 
 def _device(name: str) -> torch.device:
@@ -247,50 +253,8 @@ def _finite(loss: float, step: int) -> float:
 
 def _log(run: _Run, elapsed_s: float, **figures: float) -> None:
     line = {"step": run.step, "elapsed_s": round(elapsed_s, 1), **figures}
-    with open(run.folder / LOG_NAME, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_line(run.folder, line)
     log.info("%s %s", run.recipe.name, line)
-
-
-def _forget_log_after(path: Path, step: int) -> None:
-    """Drops lines of steps that will be done again, and a line that was cut off."""
-    if path.exists():
-        kept = [line for line in read_log(path) if line["step"] <= step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; a last line that was cut off by a crash is left out."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
-
-
-def draw_curve(folder: Path) -> Path:
-    """Draws loss and validation quality over the steps into `curve.png`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second, and only wanted here
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    lines = read_log(folder / LOG_NAME)
-    losses = [(line["step"], -10 * math.log10(line["loss"])) for line in lines if "loss" in line]
-    axes.plot(*zip(*losses, strict=True), color="0.75", linewidth=0.8, label="training patches, from the loss")
-    for name in sorted({name for line in lines for name in line if "[" in name}):
-        axes.plot(
-            *zip(*[(line["step"], line[name]) for line in lines if name in line], strict=True),
-            marker=".",
-            label=f"validation {name}",
-        )
-    axes.set(xlabel="step", ylabel="dB", title=folder.resolve().name)
-    axes.legend(loc="lower right")
-    figure.savefig(folder / "curve.png", dpi=110)
-    return folder / "curve.png"
 
 
 def main() -> None:

@@ -67,9 +67,9 @@ class FreshPairs:
         self._shares = _cumulative_areas(self._pictures)
 
     def draw(self, number: int) -> tuple[Floats, Floats]:
-        random = generator(self._seed, "training draw", patch=number)
+        rng = generator(self._seed, "training draw", patch=number)
         for attempt in range(ATTEMPTS):
-            picture = self._pictures[int(np.searchsorted(self._shares, random.random(), side="right"))]
+            picture = self._pictures[int(np.searchsorted(self._shares, rng.random(), side="right"))]
             pair = self._recipe.pair(
                 picture.clean, key=picture.key, patch=number + (attempt << 40), seed=self._seed, size=self._patch_size
             )
@@ -89,11 +89,11 @@ class StoredPairs:
         self._shares = _cumulative_areas(self._pictures)
 
     def draw(self, number: int) -> tuple[Floats, Floats]:
-        random = generator(self._seed, "training draw", patch=number)
-        picture = self._pictures[int(np.searchsorted(self._shares, random.random(), side="right"))]
+        rng = generator(self._seed, "training draw", patch=number)
+        picture = self._pictures[int(np.searchsorted(self._shares, rng.random(), side="right"))]
         height, width = picture.clean.shape[:2]
-        top = int(random.integers(height - self._patch_size + 1))
-        left = int(random.integers(width - self._patch_size + 1))
+        top = int(rng.integers(height - self._patch_size + 1))
+        left = int(rng.integers(width - self._patch_size + 1))
         window = np.s_[top : top + self._patch_size, left : left + self._patch_size]
         return _planar(to_float(picture.clean[window])), _planar(to_float(picture.degraded_or_fail()[window]))
 

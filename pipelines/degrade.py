@@ -14,6 +14,7 @@ import numpy as np
 
 from models.recipes import Pair, Recipe, load_recipe
 from pipelines.options import DegradeOptions
+from transforms.errors import ConfigurationError
 from transforms.ledger import spell_infinities
 from transforms.metrics import parse_metric
 from transforms.pictures import EncodeOptions, Picture, Samples, decode, encode, from_float
@@ -159,6 +160,12 @@ def degrade_job(options: DegradeOptions) -> DegradeJob:
     recipe = load_recipe(options.recipe)
     if options.degraded_format:
         recipe = replace(recipe, store=options.degraded_format)
+    if options.whole:
+        if options.patch_size or options.patches_per_image:
+            raise ConfigurationError(
+                "--whole makes one pair of each picture: leave out --patch_size and --patches_per_image"
+            )
+        recipe = replace(recipe, patches=None)
     return DegradeJob(
         recipe,
         options.seed,

@@ -5,6 +5,7 @@ command line that everyone uses. The pictures are those inside the scikit-image 
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import shutil
 import sys
@@ -56,7 +57,10 @@ def run(folder: Path) -> int:
         code = conservator(shlex.split(step))
         if code:
             return code
-    print(f"\nOpen {restored / 'report' / 'index.html'} in a browser; the pictures are beside it in {restored}.")
+    summary = json.loads((restored / "report" / "summary.json").read_text(encoding="utf-8"))
+    gain = summary["gains"]["psnr[rgb,u8]"]["mean"]
+    print(f"\n{count} pictures, {gain:+.2f} dB on average (psnr[rgb,u8], restored against degraded).")
+    print(f"Open {restored / 'report' / 'index.html'} in a browser; the pictures are beside it in {restored}.")
     return 0
 
 

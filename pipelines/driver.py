@@ -16,15 +16,15 @@ from importlib.metadata import version
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-from pipelines.options import RunOptions, refuse_unknown
+from pipelines.beam_flags import EMBEDDED_RUNNER, is_dry_run, open_pipeline, parse_beam_flags, submits_to_dataflow
+from pipelines.options import RunOptions
 from transforms.errors import ConfigurationError
 from transforms.ledger import LEDGER_FOLDER, is_done, read_ledgers
 from transforms.stages import ProcessUnits, ReadSummaryFn, SummariseAndReport
 from transforms.storage import OutputStore, list_files
 from transforms.streaming import Bounds
-from transforms.summary import Summary
+from transforms.summary import INPUT_PREFIX
 from transforms.unit_pipeline import WorkerOptions
 from transforms.units import Plan, Unit
 from transforms.version import VERSION
@@ -33,8 +33,6 @@ from transforms.work import Job
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_DEAD_LETTERS, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 5, 130
 MANIFEST = f"{LEDGER_FOLDER}/.run.json"
 LEFTOVERS_AFTER_S = 24 * 3600.0
-# Beam's default runner tries a download first; its embedded one is asked for by name.
-EMBEDDED_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Run:
         """Worker processes on this machine; 0 where a runner was asked for that brings its own."""
         if any(word.partition("=")[0] == "--runner" for word in self.beam_flags):
             return 0
-        return self.options.num_local_workers or available_cores()
+        return self.options.num_local_workers or self.options.default_local_workers(available_cores())
 
     def worker_options(self) -> WorkerOptions:
         return WorkerOptions(self.options.io_threads, Bounds(bytes=self.options.read_ahead_mb * 2**20))
@@ -63,38 +61,15 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def beam_flag_names() -> list[str]:
-    """Every flag that Beam's own option classes declare."""
-    names = []
-    for options_class in PipelineOptions.__subclasses__():
-        parser = _FlagCollector()
-        options_class._add_argparse_args(parser)
-        names += parser.names
-    return names
-
-
-class _FlagCollector:
-    """Stands in for Beam's argument parser and keeps the names of the flags."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def add_argument(self, *names: str, **_: Any) -> None:
-        self.names += [name.replace("-", "_").replace("__", "--", 1) for name in names if name.startswith("--")]
-
-    add_value_provider_argument = add_argument
-
-    def add_mutually_exclusive_group(self, **_: Any) -> _FlagCollector:
-        return self
-
-
 def execute(run: Run, *, say: bool = True) -> int:
     """Runs a command to its end and returns the exit code.
 
     Raises:
         ConfigurationError: refused before anything was started.
     """
-    refuse_unknown(run.beam_flags, run.job.verb, type(run.options), beam_flag_names())
+    pipeline = open_pipeline(parse_beam_flags(run.beam_flags, EMBEDDED_RUNNER if run.local_workers else None))
+    if is_dry_run(pipeline.options):
+        return rehearse(run, pipeline, say=say)
     run.store.check_writable()
     run.store.sweep(LEFTOVERS_AFTER_S, time.time())
     todo, done = divide(run)
@@ -102,21 +77,30 @@ def execute(run: Run, *, say: bool = True) -> int:
     if say:
         _announce(run, todo, done)
     run.store.write(MANIFEST, json.dumps(_manifest(run), indent=1, sort_keys=True).encode())
-    options = PipelineOptions(list(run.beam_flags))
-    if run.local_workers:
-        options.view_as(StandardOptions).runner = EMBEDDED_RUNNER
-    pipeline = beam.Pipeline(options=options)
     build(pipeline, run, todo, done)
     result = pipeline.run()
     if result is not None:
         result.wait_until_finish()
     report = run.store.read("report/summary.json")
-    if report is None:  # a dry run, or a runner that only submits
+    if report is None:  # a runner that only submits
         if say:
             print("submitted; the report will appear under", run.store.url("report/index.html"))
         return EXIT_DONE
     run.store.sweep(LEFTOVERS_AFTER_S, time.time())
     return conclude(run, json.loads(report), time.monotonic() - started, say=say)
+
+
+def rehearse(run: Run, pipeline: beam.Pipeline, *, say: bool) -> int:
+    """`--dry_run`: plans and builds the pipeline, lets the runner check it where it can, and writes nothing."""
+    todo, done = divide(run)
+    if say:
+        _announce(run, todo, done)
+    build(pipeline, run, todo, done)
+    if submits_to_dataflow(pipeline.options, pipeline.runner):
+        pipeline.run()  # returns before anything is sent
+    if say:
+        print("dry run: the pipeline is accepted; nothing was done, written or submitted")
+    return EXIT_DONE
 
 
 def divide(run: Run) -> tuple[list[Unit], list[str]]:
@@ -144,7 +128,7 @@ def build(pipeline: beam.Pipeline, run: Run, todo: Sequence[Unit], done: Sequenc
     earlier = (
         pipeline
         | "UnitsDone" >> beam.Create(list(done))
-        | "ReadSummaries" >> beam.ParDo(ReadSummaryFn(run.store)).with_output_types(Summary)
+        | "ReadSummaries" >> beam.ParDo(ReadSummaryFn(run.store))
     )
     return (
         (fresh, earlier)
@@ -225,15 +209,14 @@ def conclude(run: Run, summary: dict[str, Any], elapsed_s: float, *, say: bool) 
 
 def _gains(summary: dict[str, Any]) -> list[str]:
     lines = []
-    metrics = summary["metrics"]
-    for name, figures in metrics.items():
-        if name.startswith("input ") or figures["mean"] is None:
+    for name, figures in summary["metrics"].items():
+        if name.startswith(INPUT_PREFIX) or figures["mean"] is None:
             continue
         line = f"{name}: mean {figures['mean']:.3f}"
-        before = metrics.get(f"input {name}")
-        if before and before["mean"] is not None:
-            line += f", input {before['mean']:.3f}, gain {figures['mean'] - before['mean']:+.3f}"
-        lines.append(line + (" dB" if name.startswith("psnr") else ""))
+        gain = summary["gains"].get(name)
+        if gain and gain["mean"] is not None:
+            line += f", gain over the input {gain['mean']:+.3f}"
+        lines.append(f"{line} {figures['unit']}".rstrip())
     return lines
 
 

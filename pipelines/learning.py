@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
-import sys
 
 from export.onnx_export import export
 from models.training import TrainingOptions, train
@@ -25,11 +23,11 @@ def run_train(options: TrainOptions) -> int:
             resume=options.resume,
             device=options.device,
             threads=options.threads,
+            loaders=options.loaders,
             stop_after=options.steps or None,
-            command=shlex.join(["conservator", *sys.argv[1:]]),
         ),
     )
-    print(f"checkpoint, log and curve: {folder}")
+    print(f"in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return 0
 
 

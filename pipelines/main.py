@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from pipelines.options import (
@@ -157,8 +158,14 @@ def retry(words: Sequence[str]) -> int:
     return run_retry(options, rest)
 
 
+def _need_torch(verb: str) -> None:
+    if find_spec("torch") is None:
+        raise ConfigurationError(f"'{verb}' needs PyTorch, which is not installed; pip install '.[train]'")
+
+
 def train(words: Sequence[str]) -> int:
     options = _without_beam(TrainOptions, "train", words)
+    _need_torch("train")
     from pipelines.learning import run_train
 
     return run_train(options)
@@ -166,6 +173,7 @@ def train(words: Sequence[str]) -> int:
 
 def export(words: Sequence[str]) -> int:
     options = _without_beam(ExportOptions, "export", words)
+    _need_torch("export")
     from pipelines.learning import run_export
 
     return run_export(options)

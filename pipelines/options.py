@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from transforms.errors import UsageError
 from transforms.restoration import DEFAULT_METRICS
@@ -46,6 +46,9 @@ class RunOptions:
     read_ahead_mb: int = flag("decoded pictures that one worker may hold ahead and behind the operator, in MB", 256)
     quiet: bool = flag("no progress bar", False)
 
+    def default_local_workers(self, cores: int) -> int:
+        return cores
+
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreOptions(RunOptions):
@@ -66,6 +69,10 @@ class RestoreOptions(RunOptions):
     provider: str = flag("where the network runs", "cpu", ("cpu", "cuda", "tensorrt"))
     allow_cpu_fallback: bool = flag("go on with the CPU where the provider is not to be had", False)
 
+    def default_local_workers(self, cores: int) -> int:
+        """One worker for the one accelerator, which its threads keep busy; else one for each core."""
+        return cores if self.provider == "cpu" else 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class DegradeOptions(RunOptions):
@@ -75,6 +82,7 @@ class DegradeOptions(RunOptions):
     seed: int = flag("of every random choice", 0)
     patch_size: int = flag("side of the patches in pixels; default: the recipe's", 0)
     patches_per_image: int = flag("default: the recipe's", 0)
+    whole: bool = flag("whole pictures, whatever the recipe says of patches", False)
     output_format: str = flag("tar shards, or loose files KEY.clean.png and KEY.degraded.png", "tar", ("tar", "folder"))
     degraded_format: str = flag(
         "png (clipped and rounded) or npy (float32 as computed); default: the recipe's", "", ("", "png", "npy")
@@ -109,11 +117,10 @@ class TrainOptions:
     output: str = flag("folder for checkpoints, log and curve")
     validation: str = flag("clean pictures or pairs to validate on; default: held out from the data by key", "")
     resume: bool = flag("go on from the last checkpoint in the output", False)
-    seed: int = flag("of every random choice", 0)
     device: str = flag("cpu or cuda; default: cuda where there is one", "")
     threads: int = flag("CPU threads; default: all cores", 0)
-    steps: int = flag("stop after this many steps; default: the recipe's", 0)
-    quiet: bool = flag("no progress bar", False)
+    loaders: int = flag("processes that cut patches beside the training; 0 does it in between", 1)
+    steps: int = flag("stop after this many steps, with a checkpoint; default: the recipe's last", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +138,16 @@ class ZooOptions:
     name: str = flag("show one model's whole card", "")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of printing and leaving: the exit codes are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see '{self.prog} --help'")
+
+
 def make_parser(options_class: type[Any], verb: str) -> argparse.ArgumentParser:
     """The parser of one verb."""
-    parser = argparse.ArgumentParser(prog=f"conservator {verb}", allow_abbrev=False, exit_on_error=False)
+    parser = _Parser(prog=f"conservator {verb}", allow_abbrev=False)
     hints = typing.get_type_hints(options_class)
     for option in dataclasses.fields(options_class):
         names = [f"--{option.name}"] + ([f"--{option.name.replace('_', '-')}"] if "_" in option.name else [])
@@ -173,11 +187,11 @@ def parse(options_class: type[OptionsT], verb: str, arguments: Sequence[str]) ->
     Raises:
         UsageError: a value of the wrong type, a missing flag, a stray word.
     """
-    parser = make_parser(options_class, verb)
     try:
-        known, rest = parser.parse_known_args(list(arguments))
-    except argparse.ArgumentError as error:
-        raise UsageError(f"{error}; see 'conservator {verb} --help'") from error
+        known, rest = make_parser(options_class, verb).parse_known_args(list(arguments))
+    except UsageError:
+        _suggest(arguments, options_class)  # a misspelt flag is often the reason why a needed one is missing
+        raise
     stray = [
         word
         for position, word in enumerate(rest)
@@ -188,11 +202,25 @@ def parse(options_class: type[OptionsT], verb: str, arguments: Sequence[str]) ->
     return options_class(**vars(known)), rest
 
 
+def _suggest(arguments: Sequence[str], options_class: type[Any]) -> None:
+    known = [f"--{option.name}" for option in dataclasses.fields(options_class)]
+    for word in arguments:
+        name = snake_case(word)
+        near = difflib.get_close_matches(name, known, n=1)
+        if word.startswith("--") and name not in known and near:
+            raise UsageError(f"unknown flag {word.partition('=')[0]!r}; did you mean {near[0]}?")
+
+
+def snake_case(word: str) -> str:
+    """The flag of a word in its canonical spelling: `--png-level=3` is `--png_level`."""
+    return word.partition("=")[0].replace("-", "_").replace("__", "--", 1)
+
+
 def refuse_unknown(rest: Sequence[str], verb: str, options_class: type[Any], others: Sequence[str] = ()) -> None:
     """Raises UsageError, with the nearest known flag, for flags that neither the verb nor `others` know."""
     known = [f"--{option.name}" for option in dataclasses.fields(options_class)] + list(others)
     for word in rest:
-        name = word.partition("=")[0].replace("-", "_").replace("__", "--", 1)
+        name = snake_case(word)
         if not word.startswith("--") or name in known or name.replace("--no_", "--", 1) in known:
             continue
         near = difflib.get_close_matches(name, known, n=1)

@@ -6,8 +6,9 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from pipelines.beam_flags import beam_flag_names
 from pipelines.driver import MANIFEST, Run, available_cores, execute, refuse_same_place
-from pipelines.options import DegradeOptions, EvaluateOptions, RestoreOptions, RetryOptions, RunOptions
+from pipelines.options import DegradeOptions, EvaluateOptions, RestoreOptions, RetryOptions, RunOptions, refuse_unknown
 from transforms.dead_letters import failed_name
 from transforms.errors import ConfigurationError
 from transforms.evaluation import EvaluateJob, plan_evaluation
@@ -25,14 +26,17 @@ OPTIONS_OF_VERB: dict[str, type[RunOptions]] = {
 
 
 def run_degrade(options: DegradeOptions, beam_flags: tuple[str, ...]) -> int:
+    refuse_unknown(beam_flags, "degrade", DegradeOptions, beam_flag_names())
     return _run(options, beam_flags, plan_units(options.input, pictures_per_unit=options.pictures_per_unit))
 
 
 def run_restore(options: RestoreOptions, beam_flags: tuple[str, ...]) -> int:
+    refuse_unknown(beam_flags, "restore", RestoreOptions, beam_flag_names())
     return _run(options, beam_flags, plan_units(options.input, pictures_per_unit=options.pictures_per_unit))
 
 
 def run_evaluate(options: EvaluateOptions, beam_flags: tuple[str, ...]) -> int:
+    refuse_unknown(beam_flags, "evaluate", EvaluateOptions, beam_flag_names())
     return _run(options, beam_flags, plan_evaluation(options.input, options.reference or None))
 
 
@@ -51,7 +55,7 @@ def job_of(options: RunOptions) -> Job:
         from pipelines.restore import restore_job
 
         cores = available_cores()
-        return restore_job(options, options.num_local_workers or cores, cores)
+        return restore_job(options, options.num_local_workers or options.default_local_workers(cores), cores)
     if isinstance(options, EvaluateOptions):
         return EvaluateJob(tuple(metric.name for metric in parse_metrics(options.metrics)), options.max_pixels)
     raise ConfigurationError(f"no job for {type(options).__name__}")
@@ -63,6 +67,7 @@ def run_retry(options: RetryOptions, beam_flags: tuple[str, ...]) -> int:
     Raises:
         ConfigurationError: no run in this output, or its job is not the same any more (another version or model).
     """
+    refuse_unknown(beam_flags, "retry", RetryOptions, beam_flag_names())
     store = OutputStore(options.output)
     manifest = read_manifest(store)
     original = OPTIONS_OF_VERB[manifest["verb"]](**manifest["options"])

@@ -28,3 +28,23 @@ def photo() -> NDArray[np.uint8]:
     picture = np.array(data.astronaut())
     picture.flags.writeable = False
     return picture
+
+
+@pytest.fixture(scope="session")
+def negative_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network whose answer is known without running it: y = 1 - x, for grey and for colour pictures of any size."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    shape = ["n", 1, "height", "width"]
+    graph = helper.make_graph(
+        [helper.make_node("Sub", ["one", "x"], ["y"])],
+        "negative",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path_factory.mktemp("models") / "negative.onnx"
+    onnx.save(model, path)
+    return path

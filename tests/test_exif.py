@@ -148,7 +148,10 @@ def test_block_from_tiff_says_what_pillow_reads_from_the_file(photo: NDArray[np.
     assert picture.exif is not None
     seen = Image.Exif()
     seen.load(b"Exif\0\0" + picture.exif)
-    assert {tag: seen[tag] for tag in (0x010E, 0x0132)} == {0x010E: "a street in the rain", 0x0132: "1999:12:31 23:59:59"}
+    assert {tag: seen[tag] for tag in (0x010E, 0x0132)} == {
+        0x010E: "a street in the rain",
+        0x0132: "1999:12:31 23:59:59",
+    }
     assert seen.get_ifd(0x8769)[0x9003] == "1999:12:31 23:59:58"
     assert seen.get_ifd(0x8769)[0x927C] == MAKER_NOTE
     assert seen.get_ifd(0x8825)[1] == "N"

@@ -39,12 +39,10 @@ def test_every_pixel_is_covered_once_by_cores_that_saw_enough(length: int, rules
 @given(st.integers(1, 3000), axis_rules())
 def test_windows_have_sizes_that_the_network_takes(length: int, rules: AxisRules) -> None:
     spans = plan_axis(length, rules)
-    assert padded_length(length, rules) - length < max(
-        rules.size_multiple, rules.period, rules.min_size, rules.fixed or 0
-    )
+    assert padded_length(length, rules) - length < max(rules.step, rules.min_size, rules.fixed or 0)
     for span in spans:
-        assert span.start % rules.period == 0
-        assert span.core_start % rules.period == 0
+        assert span.start % rules.step == 0
+        assert span.core_start % rules.step == 0
         if rules.fixed is not None:
             assert span.size == rules.fixed
             continue
@@ -52,7 +50,7 @@ def test_windows_have_sizes_that_the_network_takes(length: int, rules: AxisRules
         assert span.size >= rules.min_size
         assert span.size <= max(rules.tile, len(spans) == 1 and rules.min_size)
     assert len({span.size for span in spans[:-1]}) <= 1
-    assert spans[0].size - spans[-1].size < rules.period
+    assert spans[0].size - spans[-1].size < rules.step
 
 
 @given(st.integers(1, 3000), st.integers(0, 20), st.integers(64, 512))

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from models.checkpoint import FILE_NAME, load_progress
 from models.recipes import load_recipe, shipped_recipes
-from models.training import TrainingOptions, read_log, train
+from models.training import TrainingOptions, train
 from models.training_data import (
     FreshPairs,
     StoredPairs,
@@ -26,6 +26,7 @@ from models.training_data import (
     load_pictures,
     split_held_out,
 )
+from models.training_log import read_log
 from models.training_recipe import LearningRate, NetworkChoice, TrainingRecipe, Validation, load_training_recipe
 from transforms.errors import ConfigurationError
 
@@ -108,7 +109,7 @@ def test_how_often_it_is_judged_changes_nothing(tmp_path: Path, clean: Path) -> 
 def test_a_network_learns_to_remove_noise(tmp_path: Path, clean: Path) -> None:
     recipe = replace(RECIPE, steps=120, batch_size=4, learning_rate=LearningRate(5e-3, warmup_steps=10))
     train(recipe, options(tmp_path / "run", clean, validation=(str(clean),)))
-    quality = [line["psnr[gray,u8]"] for line in read_log(tmp_path / "run" / "log.jsonl") if "psnr[gray,u8]" in line]
+    quality = [line["psnr[gray,u8]"] for line in read_log(tmp_path / "run") if "psnr[gray,u8]" in line]
     noisy_db = 20 * np.log10(255 / 25)
     assert quality[-1] > noisy_db + 3
 
@@ -129,7 +130,7 @@ def test_a_log_that_was_cut_off_is_taken_up_again(tmp_path: Path, clean: Path) -
     with open(tmp_path / "run" / "log.jsonl", "a") as log:
         log.write('{"step": 8, "loss": 1}\n{"step": 9, "lo')
     train(RECIPE, options(tmp_path / "run", clean, validation=validation, resume=True))
-    steps = [line["step"] for line in read_log(tmp_path / "run" / "log.jsonl")]
+    steps = [line["step"] for line in read_log(tmp_path / "run")]
     assert steps == [5, 7, 10, 12, 12]
 
 
@@ -314,3 +315,16 @@ def test_the_cosine_falls_to_zero_after_a_linear_warm_up() -> None:
 def test_the_stepped_rate_drops_at_its_fractions() -> None:
     rate = LearningRate(1.0, schedule="steps", at=(0.5, 0.75), factor=0.1)
     assert [rate(step, 100) for step in (0, 49, 50, 74, 75, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_training_leaves_the_global_generator_alone(tmp_path: Path, clean: Path) -> None:
+    before = torch.random.get_rng_state()
+    train(RECIPE, options(tmp_path / "run", clean, stop_after=2))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_seed_decides_the_first_weights(tmp_path: Path, clean: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(replace(RECIPE, seed=seed), options(tmp_path / name, clean, stop_after=1))
+    assert identical(tmp_path / "a", tmp_path / "b")
+    assert not identical(tmp_path / "a", tmp_path / "c")

@@ -50,24 +50,30 @@ class WorkerPool:
             UnitError: a unit's worker died, or met storage trouble, `MAX_ATTEMPTS` times.
         """
         attempts: Counter[str] = Counter()
-        waiting = list(units)
+        # Longest first: a long unit that begins last would keep one worker busy while the others have nothing left.
+        waiting = sorted(units, key=_bytes_in, reverse=True)
+        barren_rounds = 0
         context = multiprocessing.get_context("spawn")
-        with _Events(context) as events, ProgressBar(units, enabled=self.show_progress) as bar:
-            listener = threading.Thread(target=events.deliver, args=(bar,), daemon=True)
-            listener.start()
+        with ProgressBar(units, enabled=self.show_progress) as bar:
             while waiting:
                 lost: list[tuple[Unit, str]] = []
-                for unit, outcome in self._round(waiting, context, events):
-                    if isinstance(outcome, Summary):
-                        bar.unit_done(unit)
-                        yield outcome
-                    else:
-                        lost.append((unit, outcome))
-                waiting = [unit for unit, trouble in lost if self._may_retry(unit, trouble, attempts, events)]
+                # A queue of its own for each round: a worker killed inside `put` leaves the old one locked.
+                with _Events(context, bar) as events:
+                    for unit, outcome in self._round(waiting, context, events):
+                        if isinstance(outcome, Summary):
+                            bar.unit_done(unit)
+                            yield outcome
+                        else:
+                            lost.append((unit, outcome))
+                barren_rounds = barren_rounds + 1 if len(lost) == len(waiting) else 0
+                if barren_rounds == MAX_ATTEMPTS:
+                    raise UnitError(
+                        f"workers failed {MAX_ATTEMPTS} times before any unit was done; the last time {lost[0][1]}"
+                    )
+                waiting = [unit for unit, trouble in lost if _may_retry(unit, trouble, attempts, events)]
 
     def _round(self, units: Sequence[Unit], context: Any, events: _Events) -> Iterator[tuple[Unit, Summary | str]]:
         """One life of the process pool: every unit's summary, or what kept it from being done."""
-        events.started.clear()
         setup = (self.job, self.store, self.options, events.queue)
         pool = ProcessPoolExecutor(min(self.workers, len(units)), context, initializer=_start_worker, initargs=setup)
         try:
@@ -83,17 +89,22 @@ class WorkerPool:
         finally:
             _stop(pool)
 
-    def _may_retry(self, unit: Unit, trouble: str, attempts: Counter[str], events: _Events) -> bool:
-        if unit.name not in events.started:
-            return True  # it never began: another unit's worker broke the pool
-        attempts[unit.name] += 1
-        if attempts[unit.name] >= MAX_ATTEMPTS:
-            raise UnitError(
-                f"unit {unit.name!r} failed {MAX_ATTEMPTS} times; the last time {trouble}. Done units are kept: run again"
-            )
-        _logger.warning("unit %s: %s; trying again", unit.name, trouble)
-        time.sleep(min(2.0 ** attempts[unit.name] / 4, 5.0))
-        return True
+
+def _bytes_in(unit: Unit) -> int:
+    return unit.bytes_in
+
+
+def _may_retry(unit: Unit, trouble: str, attempts: Counter[str], events: _Events) -> bool:
+    if unit.name not in events.started:
+        return True  # it never began: another unit's worker broke the pool
+    attempts[unit.name] += 1
+    if attempts[unit.name] >= MAX_ATTEMPTS:
+        raise UnitError(
+            f"unit {unit.name!r} failed {MAX_ATTEMPTS} times; the last time {trouble}. Done units are kept: run again"
+        )
+    _logger.warning("unit %s: %s; trying again", unit.name, trouble)
+    time.sleep(min(2.0 ** attempts[unit.name] / 4, 5.0))
+    return True
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
@@ -108,31 +119,29 @@ def _stop(pool: ProcessPoolExecutor) -> None:
 
 
 class _Events:
-    """What workers tell the driver while they run: ("unit", name) when one begins, ("progress", records, bytes) on
-    the way."""
+    """What workers tell the driver: ("unit", name) when one begins, ("progress", records, bytes) on the way."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, bar: ProgressBar) -> None:
         self.queue = context.SimpleQueue()
         self.started: set[str] = set()
+        self._bar = bar
+        self._listener = threading.Thread(target=self._listen, daemon=True)
 
-    def deliver(self, bar: ProgressBar) -> None:
-        while True:
-            try:
-                event = self.queue.get()
-            except (EOFError, OSError):
-                return
-            if event is None:
-                return
+    def _listen(self) -> None:
+        while (event := self.queue.get()) is not None:
             if event[0] == "unit":
                 self.started.add(event[1])
             else:
-                bar.advance(event[1], event[2])
+                self._bar.advance(event[1], event[2])
 
     def __enter__(self) -> _Events:
+        self._listener.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.queue.put(None)
+        # The message may get stuck behind a dead worker's lock; the threads are daemons, and the next round has its own queue.
+        threading.Thread(target=self.queue.put, args=(None,), daemon=True).start()
+        self._listener.join(1.0)
 
 
 @dataclass

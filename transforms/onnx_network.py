@@ -129,8 +129,13 @@ class OnnxNetwork:
     def _try_once(self) -> None:
         """Lets a provider that loads but can't compute fail here and not on the first record."""
         contract = self.contract
-        size = contract.min_size
-        self.run(np.zeros((1, contract.channels, contract.fixed[0] or size, contract.fixed[1] or size), np.float32))
+        sides = [fixed or contract.min_size for fixed in contract.fixed]
+        try:
+            self.run(np.zeros((1, contract.channels, *sides), np.float32))
+        except OnnxRunError as error:
+            raise ConfigurationError(
+                f"model {self.model.url!r} does not run on {self.provider}: {error}; check the driver, or use --provider cpu"
+            ) from error
 
 
 _LOADED: weakref.WeakValueDictionary[tuple[str, str, SessionSettings], OnnxNetwork] = weakref.WeakValueDictionary()

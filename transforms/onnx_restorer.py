@@ -38,7 +38,7 @@ DEEP_HALO = 13
 SMALLEST_TILE = 32
 # Larger batches gain nothing on the CPU and cost memory.
 CPU_PIXELS_PER_RUN = 512 * 512
-# Window sizes are rounded up to multiples of about this: on a GPU each new shape costs a search for kernels.
+# Window sizes are rounded up to multiples of about this: on a GPU few shapes keep the arena small and the kernels chosen.
 CPU_QUANTUM = 8
 GPU_QUANTUM = 64
 LARGEST_TILE = 2**20
@@ -124,8 +124,9 @@ class OnnxRestorer:
             tiles_run=0, oom_splits=0, oom_smaller_tiles=0, nonfinite_tiles=0, float32_retries=0
         )
         if self._tile < self._smallest_tile:
+            far = "the whole picture" if network.field.halo is None else f"{network.field.halo} pixels far"
             raise ConfigurationError(
-                f"tile {self._tile} is too small for {network.model.url!r}, which sees {network.field.halo} pixels far: "
+                f"tile {self._tile} is too small for {network.model.url!r}, which sees {far}: "
                 f"pass at least {self._smallest_tile}, or 0 for the default"
             )
 
@@ -145,8 +146,12 @@ class OnnxRestorer:
         field = self._network.field
         if field.halo is None or field.obstacle:
             return False
-        needed = 2 * round_up(field.halo, field.period) + field.period
-        return all(size is None or size >= needed for size in self._network.contract.fixed)
+        try:
+            for fixed in self._network.contract.fixed:
+                self._axis_rules(LARGEST_TILE, fixed, field.halo, field.period)
+        except ValueError:  # the network's fixed size has no room
+            return False
+        return True
 
     def describe(self) -> dict[str, Any]:
         """What the network is and how it runs, as plain JSON."""
@@ -186,9 +191,7 @@ class OnnxRestorer:
         while picture.too_large:
             tile = max(picture.largest_side // 2, self._smallest_tile, SMALLEST_TILE)
             if tile >= picture.largest_side:
-                raise MemoryError(
-                    f"not even a tile of {picture.largest_side} pixels fits: use fewer workers or another provider"
-                )
+                raise MemoryError("not even the smallest tile fits: use fewer workers, or a provider with more memory")
             self.counters["oom_smaller_tiles"] += 1
             picture = self._tiled(picture.samples, tile)
             self._run_all([picture])
@@ -267,11 +270,13 @@ class OnnxRestorer:
         contract, field = self._network.contract, self._network.field
         sides = []
         for fixed in contract.fixed:
-            halo, period = (
-                (field.halo or 0, field.period) if self.exact else ((fixed or tile) // 8, contract.size_multiple)
-            )
-            quantum = CPU_QUANTUM if self._on_cpu else GPU_QUANTUM
-            sides.append(
-                AxisRules(fixed or tile, halo, contract.size_multiple, period, contract.min_size, fixed, quantum)
-            )
+            blended = ((fixed or tile) // 8, Fraction(contract.scale).denominator)
+            halo, period = (field.halo or 0, field.period) if self.exact else blended
+            sides.append(self._axis_rules(tile, fixed, halo, period))
         return sides[0], sides[1]
+
+    def _axis_rules(self, tile: int, fixed: int | None, halo: int, period: int) -> AxisRules:
+        contract = self._network.contract
+        multiple = contract.size_multiple if fixed is None else Fraction(contract.scale).denominator
+        quantum = CPU_QUANTUM if self._on_cpu else GPU_QUANTUM
+        return AxisRules(fixed or tile, halo, multiple, period, contract.min_size, fixed, quantum)

@@ -85,7 +85,7 @@ def measure_field(run: Run, rules: ProbeRules) -> Field:
 
     Example:
         >>> measure_field(lambda x: 1 - x, ProbeRules(channels=1))
-        Field(halo=0, period=1, obstacle=None)
+        Field(halo=0, period=1, obstacle=None, seen=0)
     """
     fields = [_AxisProbe(run, rules, axis).field() for axis in (0, 1)]
     for found in fields:

@@ -12,6 +12,8 @@ from pathlib import PurePosixPath
 from transforms.errors import Reason, RecordError
 
 IMAGE_EXTENSIONS = frozenset({"png", "jpg", "jpeg", "tif", "tiff", "webp", "bmp"})
+ROLE_EXTENSIONS = IMAGE_EXTENSIONS | {"npy"}  # an array is a picture only where a role says so
+ROLES = frozenset({"clean", "degraded", "restored"})
 
 
 @dataclass
@@ -63,7 +65,7 @@ def image_fields(fields: dict[str, bytes]) -> list[str]:
 
 
 def _role_field(fields: dict[str, bytes], role: str) -> str | None:
-    found = [name for name in image_fields(fields) if name.partition(".")[0] == role]
+    found = [name for name in sorted(fields) if name.partition(".")[0] == role and extension(name) in ROLE_EXTENSIONS]
     if len(found) > 1:
         raise RecordError(Reason.AMBIGUOUS, f"several fields for {role!r}: {found}; keep one")
     return found[0] if found else None
@@ -75,10 +77,7 @@ def degraded_field(fields: dict[str, bytes]) -> str:
     Raises:
         RecordError: `NO_IMAGE` without any picture, `AMBIGUOUS` with several and none called `degraded.*`.
     """
-    named = _role_field(fields, "degraded")
-    if named is not None:
-        return named
-    return _only_image(fields, "degraded")
+    return _role_field(fields, "degraded") or _only_image(fields, "degraded")
 
 
 def clean_field(fields: dict[str, bytes]) -> str | None:
@@ -92,17 +91,18 @@ def source_field(fields: dict[str, bytes]) -> str:
     Raises:
         RecordError: as `degraded_field`.
     """
-    return clean_field(fields) or _only_image(fields, "clean")
+    return _role_field(fields, "clean") or _only_image(fields, "clean")
 
 
 def _only_image(fields: dict[str, bytes], role: str) -> str:
-    found = image_fields(fields)
+    # A picture that is named for another role is never taken for this one: a reference is not a damaged picture.
+    found = [name for name in image_fields(fields) if name.partition(".")[0] not in ROLES - {role}]
     if not found:
         raise RecordError(
-            Reason.NO_IMAGE, f"no picture among the fields {sorted(fields)}; expected one of {sorted(IMAGE_EXTENSIONS)}"
+            Reason.NO_IMAGE,
+            f"no picture to work on among the fields {sorted(fields)}; expected {role}.EXT or a single picture, "
+            f"with EXT one of {sorted(IMAGE_EXTENSIONS)}",
         )
     if len(found) > 1:
-        raise RecordError(
-            Reason.AMBIGUOUS, f"several pictures {found} and none called '{role}.*'; rename the one to use"
-        )
+        raise RecordError(Reason.AMBIGUOUS, f"several pictures {found} and none called '{role}.*'; rename the one to use")
     return found[0]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -87,12 +87,12 @@ class RestoreWork:
         self._provenance = job.restorer.fingerprint()
 
     def decode(self, record: Record) -> Item:
-        field = degraded_field(record.fields)
-        picture = decode(record.fields[field], field, max_pixels=self._job.max_pixels)
-        clean_name = clean_field(record.fields)
+        field, clean_name = degraded_field(record.fields), clean_field(record.fields)
+        # Encoded pictures leave the record as they are decoded: the readers still hold it, and large ones count.
+        picture = decode(record.fields.pop(field), field, max_pixels=self._job.max_pixels)
         clean = None
         if clean_name is not None:
-            clean = decode(record.fields[clean_name], clean_name, max_pixels=self._job.max_pixels).samples
+            clean = decode(record.fields.pop(clean_name), clean_name, max_pixels=self._job.max_pixels).samples
             self._check_sizes(picture.samples, clean)
         parameters = read_parameters(record.fields)
         held = picture.samples.nbytes + (0 if clean is None else clean.nbytes)
@@ -114,23 +114,18 @@ class RestoreWork:
 
     def finish(self, item: Item, result: Restored, times: StageTimes) -> Finished:
         task: _Task = item.payload
-        picture, clean = task.picture, task.clean
-        samples = _storable(result.samples, clean)
+        samples = _storable(result.samples, task.clean)
         with times.measure("measure"):
-            metrics = self._measure(samples, picture.samples, clean)
-        restored = Picture(
-            samples,
-            _resize_alpha(picture.alpha, samples),
-            picture.kind,
-            icc=picture.icc,
-            exif=picture.exif,
-            dpi=picture.dpi,
-            notes=picture.notes,
-        )
-        kind = picture.kind if task.name is not None else self._job.output_format
+            metrics = self._measure(samples, task.picture.samples, task.clean)
+            sample = self._sample(item.key, metrics, task.picture.samples, samples, task.clean)
+        degraded_shape = task.picture.samples.shape
+        restored = replace(task.picture, samples=samples, alpha=_resize_alpha(task.picture.alpha, samples))
+        # The pipeline still holds the item: what has been measured goes before the encoder needs room.
+        task.picture, task.clean = restored, None
+        kind = restored.kind if task.name is not None else self._job.output_format
         with times.measure("encode"):
             data, encoder_notes = encode(restored, kind, self._job.encoding)
-        notes = [*picture.notes, *encoder_notes]
+        notes = [*restored.notes, *encoder_notes]
         row = describe_samples(samples) | {"key": item.key, "index": item.index, "metrics": metrics, "notes": notes}
         image_name = task.name or f"{item.key}.restored.{kind}"
         details = {
@@ -149,9 +144,9 @@ class RestoreWork:
             item.index,
             outputs,
             [row],
-            pixels_in=picture.samples.shape[0] * picture.samples.shape[1],
+            pixels_in=degraded_shape[0] * degraded_shape[1],
             pixels_out=samples.shape[0] * samples.shape[1],
-            sample=self._sample(item.key, metrics, picture.samples, samples, clean),
+            sample=sample,
         )
 
     def _measure(self, restored: Samples, degraded: Samples, clean: Samples | None) -> dict[str, float]:
@@ -159,7 +154,8 @@ class RestoreWork:
             return {}
         figures = {metric.name: metric(restored, clean) for metric in self._metrics}
         if degraded.shape[:2] == clean.shape[:2]:
-            figures |= {f"input {metric.name}": metric(_storable(degraded, clean), clean) for metric in self._metrics}
+            before = _storable(degraded, clean)
+            figures |= {f"input {metric.name}": metric(before, clean) for metric in self._metrics}
         return figures
 
     def _sample(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import io
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -42,7 +43,7 @@ class SampleKeeper:
 
     def offer(self, sample: Sample) -> None:
         self._seen += 1
-        if sample.figure is None:
+        if sample.figure is None or math.isnan(sample.figure):
             if len(self._first) < 2 * self.kept_each_way:
                 self._first.append(sample)
             return

@@ -2,6 +2,8 @@
 
 units --> ProcessUnits --> Summarise --> WriteReport
 earlier ledgers --> ReadSummaries --^
+
+Types are declared by decorators: Beam does not read annotations that are strings.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
+from apache_beam.typehints import with_input_types, with_output_types
 from apache_beam.utils import shared
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -46,6 +49,8 @@ class LoadedWork:
     lock: threading.Lock
 
 
+@with_input_types(Unit)
+@with_output_types(Summary)
 class ProcessUnitFn(beam.DoFn):
     """Runs a whole unit inside one `process` call: for engines that bring their own workers."""
 
@@ -73,6 +78,8 @@ class ProcessUnitFn(beam.DoFn):
         return {"verb": self._job.verb, "output": self._store.root}
 
 
+@with_input_types(Unit)
+@with_output_types(Summary)
 class FeedWorkerPoolFn(beam.DoFn):
     """Collects a bundle's units and runs them in worker processes of this machine."""
 
@@ -113,7 +120,7 @@ class ProcessUnits(beam.PTransform[beam.PCollection[Unit], beam.PCollection[Summ
         super().__init__()
 
     def expand(self, units: beam.PCollection[Unit]) -> beam.PCollection[Summary]:
-        return units | "Spread" >> beam.Reshuffle() | "RunUnit" >> beam.ParDo(self._stage()).with_output_types(Summary)
+        return units | "Spread" >> beam.Reshuffle() | "RunUnit" >> beam.ParDo(self._stage())
 
     def _stage(self) -> beam.DoFn:
         if self.local_workers:
@@ -123,6 +130,8 @@ class ProcessUnits(beam.PTransform[beam.PCollection[Unit], beam.PCollection[Summ
         return ProcessUnitFn(self.job, self.store, self.options, shared.Shared())
 
 
+@with_input_types(str)
+@with_output_types(Summary)
 class ReadSummaryFn(beam.DoFn):
     """Unit name -> the summary of its ledger, for units that were done before this run."""
 
@@ -137,6 +146,8 @@ class ReadSummaryFn(beam.DoFn):
             yield summary
 
 
+@with_input_types(Summary)
+@with_output_types(Summary)
 class SummaryFn(beam.CombineFn):
     """Merges summaries exactly: any order and grouping gives the same figures."""
 
@@ -157,6 +168,8 @@ class SummaryFn(beam.CombineFn):
         return accumulator
 
 
+@with_input_types(Summary, Iterable[str])
+@with_output_types(str)
 class WriteReportFn(beam.DoFn):
     """The whole run's summary -> the report, with the rows read from the ledgers."""
 
@@ -196,8 +209,5 @@ class SummariseAndReport(beam.PTransform[beam.PCollection[Summary], beam.PCollec
         return (
             summaries
             | "Summarise" >> beam.CombineGlobally(SummaryFn())
-            | "WriteReport"
-            >> beam.ParDo(
-                WriteReportFn(self.store, self.provenance, self.started_s), self.unit_names
-            ).with_output_types(str)
+            | "WriteReport" >> beam.ParDo(WriteReportFn(self.store, self.provenance, self.started_s), self.unit_names)
         )

@@ -83,14 +83,12 @@ def expand_inputs(patterns: str) -> list[str]:
     Raises:
         ConfigurationError: a list can't be read, or a pattern matches nothing.
     """
-    urls: list[str] = []
+    lines: list[str] = []
     for pattern in _split_commas(patterns):
-        if pattern.startswith("@"):
-            for line in _read_list(pattern[1:]):
-                urls.extend(_expand_one(line))
-        else:
-            urls.extend(_expand_one(pattern))
-    return list(dict.fromkeys(urls))
+        lines += _read_list(pattern[1:]) if pattern.startswith("@") else [pattern]
+    for fs in {filesystem_of(line)[0] for line in lines}:
+        fs.invalidate_cache()  # an earlier plan of this process may have listed what has changed since
+    return list(dict.fromkeys(url for line in lines for url in _expand_one(line)))
 
 
 def _split_commas(patterns: str) -> list[str]:

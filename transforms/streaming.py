@@ -41,21 +41,24 @@ def ordered_map(
         for item in items:
             weight = weigh(item)
             while pending and (len(pending) >= bounds.items or held + weight > bounds.bytes):
-                future, done_weight = pending.popleft()
-                held -= done_weight
-                yield future.result()
-            pending.append((pool.submit(function, item), weight))
+                held -= pending[0][1]
+                yield pending.popleft()[0].result()  # no name here keeps a result alive while its taker works on it
+            pending.append((pool.submit(_apply, function, [item]), weight))
             del item
             held += weight
             while pending and held > bounds.bytes:
-                future, done_weight = pending.popleft()
-                held -= done_weight
-                yield future.result()
+                held -= pending[0][1]
+                yield pending.popleft()[0].result()
         while pending:
             yield pending.popleft()[0].result()
     finally:
         for future, _ in pending:
             future.cancel()
+
+
+def _apply(function: Callable[[T], R], box: list[T]) -> R:
+    """Calls with the boxed item, which the executor then no longer holds: the function may let go of it half-way."""
+    return function(box.pop())
 
 
 @dataclass

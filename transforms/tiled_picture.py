@@ -56,7 +56,9 @@ class TiledPicture:
     @property
     def largest_side(self) -> int:
         """Of the windows, along the axes whose size the network leaves free; 0 if it leaves none."""
-        free = [spans for spans, rules in zip((self._rows, self._columns), self._rules, strict=True) if rules.fixed is None]
+        free = [
+            spans for spans, rules in zip((self._rows, self._columns), self._rules, strict=True) if rules.fixed is None
+        ]
         return max((span.size for spans in free for span in spans), default=0)
 
     def tiles(self) -> Iterator[Tile]:

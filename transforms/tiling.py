@@ -42,7 +42,7 @@ class AxisRules:
         tile: largest window.
         halo: what a window needs beyond its core; for overlap-blend, half the overlap.
         size_multiple: every size that the network gets is a multiple of it.
-        period: the network is equivariant to shifts by multiples of it, so windows start at such multiples.
+        period: the network commutes with shifts by multiples of it.
         min_size: smallest size that the network takes.
         fixed: the only size that the network takes, or None.
         quantum: windows of a tiled picture are rounded up to multiples of about this size, so that few shapes occur.
@@ -61,18 +61,19 @@ class AxisRules:
             raise ValueError(
                 f"tile {self.tile} has no room for a halo of {self.halo} on both sides: at least {self.smallest_tile} is needed"
             )
-        if self.fixed is not None and _stride(self.fixed, self) < self.period:
+        if self.fixed is not None and _stride(self.fixed, self) < self.step:
             raise ValueError(f"a window of {self.fixed} has no room for a halo of {self.halo} on both sides")
 
     @property
     def step(self) -> int:
-        """Sizes of windows inside a picture are multiples of this one."""
+        """Windows start at multiples of it, and those that end inside the picture have a multiple of it as size."""
         return math.lcm(self.size_multiple, self.period)
 
     @property
     def smallest_tile(self) -> int:
-        """The smallest window that moves forward at all, and that the network takes."""
-        return round_up(max(2 * round_up(self.halo, self.period) + self.period, self.min_size), self.step)
+        """The smallest window that moves forward at all, and that the network takes, also when the last one is shorter."""
+        forward = 2 * round_up(self.halo, self.step) + self.step
+        return round_up(max(forward, self.min_size + self.step - self.size_multiple), self.step)
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -89,7 +90,7 @@ def padded_length(length: int, rules: AxisRules) -> int:
     """The length that a picture is extended to (by reflection at its end), so that the network takes it."""
     if rules.fixed is None:
         return round_up(max(length, rules.min_size), rules.size_multiple)
-    return rules.fixed + round_up(max(0, length - rules.fixed), rules.period)
+    return rules.fixed + round_up(max(0, length - rules.fixed), rules.step)
 
 
 def plan_axis(length: int, rules: AxisRules) -> tuple[Span, ...]:
@@ -108,12 +109,12 @@ def plan_axis(length: int, rules: AxisRules) -> tuple[Span, ...]:
         return (Span(0, padded, 0, padded),)
     starts = _starts(padded, window, rules)
     stops = [start + window for start in starts[:-1]] + [padded]
-    edges = [round_down((start + stop) // 2, rules.period) for start, stop in zip(starts[1:], stops, strict=False)]
+    edges = [round_down((start + stop) // 2, rules.step) for start, stop in zip(starts[1:], stops, strict=False)]
     return tuple(map(Span, starts, stops, [0, *edges], [*edges, padded]))
 
 
 def _stride(window: int, rules: AxisRules) -> int:
-    return round_down(window - 2 * round_up(rules.halo, rules.period), rules.period)
+    return round_down(window - 2 * round_up(rules.halo, rules.step), rules.step)
 
 
 def _count(padded: int, window: int, rules: AxisRules) -> int:
@@ -134,10 +135,10 @@ def _window_size(padded: int, rules: AxisRules) -> int:
 
 
 def _starts(padded: int, window: int, rules: AxisRules) -> list[int]:
-    """Evenly spread starts; the last window ends at the border (and is shorter by less than a period where it has to be)."""
+    """Evenly spread starts; the last window ends at the border, and is shorter by less than a step where it has to be."""
     count = _count(padded, window, rules)
-    last = round_up(padded - window, rules.period)
-    return [round_down(index * last // (count - 1), rules.period) for index in range(count - 1)] + [last]
+    last = round_up(padded - window, rules.step)
+    return [round_down(index * last // (count - 1), rules.step) for index in range(count - 1)] + [last]
 
 
 def scaled(span: Span, scale: int | Fraction) -> Span:

@@ -86,7 +86,7 @@ def process_unit(
         _publish_dead_letters(unit, store, folder, run.failures)
         if retried is None and keeper.write(folder / "samples.tar"):
             store.publish(folder / "samples.tar", samples_name(unit.name))
-            ledger.samples = samples_name(unit.name).rpartition("/")[2]
+            ledger.samples = samples_name(unit.name)
         totals["bytes_in"] = unit.bytes_in
         totals["bytes_out"] = sum(output["bytes"] for output in ledger.outputs)
         totals["dead_letters"] = len(run.failures)
@@ -203,13 +203,12 @@ class UnitRun:
             with self.times.measure("operate"):
                 outcomes = list(self._bisect(batch))
             batch.clear()
+            outcomes.reverse()
             while outcomes:
-                item, outcome = outcomes.pop(0)
-                if isinstance(outcome, Failure):
-                    self._bury(outcome)
+                if isinstance(outcomes[-1][1], Failure):
+                    self._bury(outcomes.pop()[1])
                 else:
-                    yield item, outcome
-                del item, outcome
+                    yield outcomes.pop()  # no name here keeps the picture alive while it is written
 
     def _bisect(self, batch: Sequence[Item]) -> Iterator[tuple[Item, Any]]:
         """Runs a batch; one that fails is halved until only the poisoned records fail."""

@@ -13,11 +13,10 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from transforms.errors import ConfigurationError, RecordError
-from transforms.record import IMAGE_EXTENSIONS, extension, split_member_name
+from transforms.record import IMAGE_EXTENSIONS, ROLES, extension, split_member_name
 from transforms.storage import InputFile, describe_file, expand_inputs, filesystem_of, list_files
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-ROLES = frozenset({"clean", "degraded", "restored"})
 # Loose files are cut into groups where the hash of a name says so, so that a new file changes one group and not all
 # that follow.
 PICTURES_PER_UNIT = 8

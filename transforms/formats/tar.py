@@ -65,6 +65,7 @@ def _group(members: Iterator[tuple[str, bytes, RecordError | None]]) -> Iterator
             current.error = RecordError(Reason.DUPLICATE, f"record {key!r} has two fields {field!r}; keep one")
             field = f"{field}.duplicate-{len(current.fields)}"
         current.fields[field] = data
+        del data  # the record's taker may drop the field
     if current is not None:
         yield current
 
@@ -87,6 +88,7 @@ def _members(url: str) -> Iterator[tuple[str, bytes, RecordError | None]]:
                     if len(data) < info.size:
                         raise tarfile.ReadError("unexpected end of data")
                     yield info.name, data, None
+                    del data  # else it stays until the next member has been read
                     archive.members = []  # type: ignore[attr-defined]  # else every header is kept, and memory grows
         except (tarfile.ReadError, EOFError, zlib.error, OSError) as error:
             if isinstance(error, OSError) and not _is_damage(error):

@@ -127,12 +127,14 @@ def inflate(data: bytes) -> bytes | None:
 
 
 def per_inch(x_per_metre: int, y_per_metre: int) -> tuple[float, float] | None:
-    """Dots per inch of whole dots per metre, rounded to the 0.01 that whole metres resolve; None unless both are
-    positive.
+    """Dots per inch of whole dots per metre; None unless both are positive.
+
+    Half a dot per metre is 0.0127 per inch: a whole number of dots per inch that near is what was meant.
     """
     if x_per_metre <= 0 or y_per_metre <= 0:
         return None
-    return round(x_per_metre * 0.0254, 2), round(y_per_metre * 0.0254, 2)
+    x, y = (dots * 0.0254 for dots in (x_per_metre, y_per_metre))
+    return (float(round(x)) if abs(x - round(x)) < 0.0128 else x, float(round(y)) if abs(y - round(y)) < 0.0128 else y)
 
 
 def per_metre(dpi: tuple[float, float]) -> tuple[int, int]:

@@ -28,9 +28,9 @@ LARGEST_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
-_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # any marker but stuffed bytes and restarts
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # any marker but stuffed bytes and restarts
 _MOST_SCANS = 500  # each costs a pass over the picture; the standard script of libjpeg has 10
-_BARE_MARKERS = (0x01, *range(0xD0, 0xD9))  # without a length
+_BARE_MARKERS = (0x01, 0xD8)  # without a length
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _READ_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # baseline, extended, progressive; Huffman and arithmetic
 
@@ -46,13 +46,12 @@ def read_header(data: bytes) -> Header:
     header.detail.update(icc={}, scans=0, adobe=False, progressive=False, precision={})
     position = 2
     while True:
-        while data[position : position + 2] == b"\xff\xff":  # fill bytes
-            position += 1
-        marker = data[position + 1] if position + 1 < len(data) else None
+        found = _MARKER.search(data, position)  # as libjpeg, over padding and stray bytes
+        if found is None:
+            raise cut("its segments: no EOI")
+        position, marker = found.start(), data[found.start() + 1]
         if marker == 0xD9:
             break
-        if marker is not None and data[position] != 0xFF:
-            raise corrupt(f"byte {position} should start a marker")
         position = position + 2 if marker in _BARE_MARKERS else _read_segment(header, marker, data, position)
     header.detail["eoi"] = position
     _finish(header)
@@ -71,9 +70,9 @@ def frame_size(data: bytes, position: int) -> tuple[int, int] | None:
     return None
 
 
-def _read_segment(header: Header, marker: int | None, data: bytes, position: int) -> int:
-    """Reads one segment, and the scan behind it if it starts one; returns where the next marker stands."""
-    if marker is None or position + 4 > len(data):
+def _read_segment(header: Header, marker: int, data: bytes, position: int) -> int:
+    """Reads one segment; returns where it ends."""
+    if position + 4 > len(data):
         raise cut("its segments: no EOI")
     length = int.from_bytes(data[position + 2 : position + 4], "big")
     end = position + 2 + length
@@ -86,10 +85,6 @@ def _read_segment(header: Header, marker: int | None, data: bytes, position: int
         _read_frame(header, marker, body)
     elif marker == 0xDA:
         _read_scan(header, body)
-        found = _SCAN_END.search(data, end)
-        if found is None:
-            raise cut("its scan: no EOI")
-        return found.end() - 2
     else:
         _read_application(header, marker, body)
     return end

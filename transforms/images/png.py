@@ -10,7 +10,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import imagecodecs
 import numpy as np
@@ -75,7 +75,9 @@ def _read_chunk(header: Header, name: bytes, data: bytes, start: int, end: int) 
     if (not header.width) != (name == b"IHDR"):
         raise corrupt("IHDR is not the first chunk, or stands twice")
     label = name.decode("latin-1")
-    checksum: int = imagecodecs.deflate_crc32(memoryview(data)[start - 4 : end])  # several times as fast as zlib
+    checksum: int = imagecodecs.deflate_crc32(
+        cast(bytes, memoryview(data)[start - 4 : end])
+    )  # several times as fast as zlib
     intact = checksum == struct.unpack_from(">I", data, end)[0]
     if name in _PIXEL_CHUNKS and not intact:
         raise corrupt(f"checksum of the {label} chunk is wrong")
@@ -207,7 +209,7 @@ def _encode_in_bands(pixels: NDArray[Any], chunks: bytes, level: int, strategy: 
     file = io.BytesIO()
     for top in range(0, height, rows):
         above = min(top, 1)
-        stored = imagecodecs.png_encode(pixels[top - above : top + rows], 0, filter=_ALL_FILTERS)
+        stored = bytes(imagecodecs.png_encode(pixels[top - above : top + rows], 0, filter=_ALL_FILTERS))
         if not top:
             file.write(_SIGNATURE + _chunk(b"IHDR", _ihdr(stored, height)) + chunks)
         packed = engine.compress(memoryview(_filtered(stored))[above * (row_bytes + 1) :])

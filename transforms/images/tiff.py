@@ -63,7 +63,7 @@ def read_header(data: bytes) -> Header:
         directory = read_directory(data, layout, layout.first)
     except TiffError as error:
         raise RecordError(Reason.TRUNCATED if error.ends_early else Reason.CORRUPT, str(error)) from None
-    if directory.lost & _NEEDED_TAGS:
+    if directory.following is None or directory.lost & _NEEDED_TAGS:
         raise cut("its directory")
     header = Header("tiff", directory.integer(256, 0), directory.integer(257, 0))
     if header.width <= 0 or header.height <= 0:
@@ -167,7 +167,7 @@ def _check_pages(header: Header, data: bytes, layout: Layout, following: int) ->
         if not page.integer(254, 0) & 5 and page.integer(255, 1) != 2:
             raise unsupported("TIFF with several pages: store each as a picture of its own")
         header.note("TIFF thumbnail or mask left out")
-        following = page.following
+        following = page.following or 0
 
 
 def _read_metadata(header: Header, data: bytes, layout: Layout, directory: Directory) -> None:
@@ -228,8 +228,6 @@ def _colours(header: Header, stored: NDArray[Any]) -> Pixels:
     pixels = split_alpha(stored) if stored.ndim == 2 else _separate_extra(header, stored)
     if header.detail["photometric"] == _INKS:
         return Pixels(cmyk_to_rgb(header, pixels.samples), pixels.alpha)
-    if header.detail["photometric"] == _YCBCR:
-        header.note("YCbCr converted to RGB")
     return pixels
 
 

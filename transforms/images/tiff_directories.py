@@ -46,12 +46,14 @@ class Entry:
 
 @dataclass
 class Directory:
-    """Entries by tag; the tags whose values lie outside the data; where the next directory stands, 0 for none."""
+    """Entries by tag; the tags whose values lie outside the data; where the next directory stands: 0 for none,
+    None if the data ends before it is said.
+    """
 
     order: str
     entries: dict[int, Entry] = field(default_factory=dict)
     lost: set[int] = field(default_factory=set)
-    following: int = 0
+    following: int | None = None
 
     def integers(self, tag: int) -> tuple[int, ...]:
         """Values of an integer tag; empty if it is missing or of another type."""

@@ -9,6 +9,7 @@ from typing import Any
 import imagecodecs
 from numpy.typing import NDArray
 
+from transforms.images.exif import dots_per_inch
 from transforms.images.header import Header, Metadata, Pixels, corrupt, cut, split_alpha, unsupported, valid_icc
 from transforms.images.options import EncodeOptions
 
@@ -17,6 +18,7 @@ HOLDS_16_BIT = HOLDS_GREY = False
 HOLDS_ALPHA = True
 LARGEST_SIDE = 16383  # 14 bits
 
+_LOSSLESS_EFFORT = 20  # of 100; libwebp's default of 75 takes twice the time for the same size
 _ALPHA, _ICC, _EXIF, _XMP = 0x10, 0x20, 0x08, 0x04  # flags of the VP8X chunk
 
 
@@ -87,11 +89,11 @@ def decode(header: Header, data: bytes) -> Pixels:
 
 def encode(pixels: NDArray[Any], metadata: Metadata, options: EncodeOptions, notes: list[str]) -> bytes:
     """See `Format.encode`."""
-    level = None if options.webp_lossless else options.webp_quality
+    level = _LOSSLESS_EFFORT if options.webp_lossless else options.webp_quality
     data = bytes(
         imagecodecs.webp_encode(pixels, level, lossless=options.webp_lossless, method=options.webp_method, numthreads=1)
     )
-    if metadata.dpi is not None:
+    if metadata.dpi is not None and (metadata.exif is None or dots_per_inch(metadata.exif) != metadata.dpi):
         notes.append("resolution dropped: WebP has none")
     if metadata.icc is None and metadata.exif is None and metadata.xmp is None:
         return data
