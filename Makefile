@@ -24,7 +24,7 @@ layers: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
 bench: $(VENV)/.installed-test
-	$(BIN)/python -m pytest tests/benchmarks -m bench -s
+	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 install: $(VENV)/.installed-test
 

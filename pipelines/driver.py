@@ -22,7 +22,7 @@ from pipelines.options import RunOptions
 from transforms.errors import ConfigurationError
 from transforms.ledger import LEDGER_FOLDER, is_done, read_ledgers
 from transforms.stages import ProcessUnits, ReadSummaryFn, SummariseAndReport
-from transforms.storage import OutputStore, list_files
+from transforms.storage import OutputStore, canonical, lies_in, list_files
 from transforms.streaming import Bounds
 from transforms.summary import INPUT_PREFIX
 from transforms.unit_pipeline import WorkerOptions
@@ -220,10 +220,22 @@ def _gains(summary: dict[str, Any]) -> list[str]:
     return lines
 
 
-def refuse_same_place(options: RunOptions) -> None:
-    """Input and output must differ: results never overwrite what they came from."""
-    for part in options.input.split(","):
-        if part.rstrip("/") == options.output.rstrip("/"):
+def refuse_overlap(plan: Plan, store: OutputStore, *, writes_pictures: bool = True) -> None:
+    """Results never overwrite what they came from, and are never taken for input by the next run.
+
+    Raises:
+        ConfigurationError: an input lies in the output, or the output in a folder of the input.
+    """
+    output = canonical(store.root)
+    for source in sorted({file.url.rpartition("/")[0] for unit in plan.units for file in unit.files}):
+        if lies_in(canonical(source), output):
             raise ConfigurationError(
-                f"--input and --output are both {part!r}; results never overwrite their source, choose another output"
+                f"the input {source!r} lies in the output {store.root!r}; results never overwrite their source, "
+                "choose another output"
+            )
+    for folder in plan.folders:
+        if writes_pictures and lies_in(output, canonical(folder)):
+            raise ConfigurationError(
+                f"the output {store.root!r} lies in the input {folder!r}; the next run would take results for input, "
+                "choose an output beside it"
             )

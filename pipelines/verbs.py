@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipelines.beam_flags import beam_flag_names
-from pipelines.driver import MANIFEST, Run, available_cores, execute, refuse_same_place
+from pipelines.driver import MANIFEST, Run, available_cores, execute, refuse_overlap
 from pipelines.options import DegradeOptions, EvaluateOptions, RestoreOptions, RetryOptions, RunOptions, refuse_unknown
 from transforms.dead_letters import failed_name
 from transforms.errors import ConfigurationError
@@ -41,8 +41,9 @@ def run_evaluate(options: EvaluateOptions, beam_flags: tuple[str, ...]) -> int:
 
 
 def _run(options: RunOptions, beam_flags: tuple[str, ...], plan: Plan) -> int:
-    refuse_same_place(options)
-    return execute(Run(job_of(options), plan, OutputStore(options.output), options, beam_flags))
+    store = OutputStore(options.output)
+    refuse_overlap(plan, store, writes_pictures=not isinstance(options, EvaluateOptions))
+    return execute(Run(job_of(options), plan, store, options, beam_flags))
 
 
 def job_of(options: RunOptions) -> Job:

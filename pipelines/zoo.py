@@ -20,7 +20,8 @@ def show_zoo(options: ZooOptions) -> int:
         print(f"{name:24} {card.purpose}, {card.color}, x{card.scale}, sees {card.receptive_field} pixels")
         for figure in card.card.get("measured", []):
             published = "".join(f", {who} {value:.2f}" for who, value in figure["published"].items())
-            figures = f"{figure['degraded']:.2f} -> {figure['value']:.2f} dB"
+            unit = " dB" if figure["protocol"].startswith("psnr") else ""
+            figures = f"{figure['degraded']:.2f} -> {figure['value']:.2f}{unit}"
             print(
                 f"{'':24} {figure['data_set']}, recipe {figure['recipe']}, {figure['protocol']}: {figures}{published}"
             )

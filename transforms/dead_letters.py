@@ -58,7 +58,8 @@ def write_dead_letters(path: Path, records: Iterable[Record], failures: Mapping[
             stem = f"{record.index:06d}/{_safe_key(record.key)}"
             for field, data in record.fields.items():
                 archive.write(f"{stem}.{field}", data)
-            archive.write(f"{stem}.{FAILURE_FIELD}", json.dumps(failure.to_json(), sort_keys=True).encode())
+            description = failure.to_json() | ({} if record.name is None else {"name": record.name})
+            archive.write(f"{stem}.{FAILURE_FIELD}", json.dumps(description, sort_keys=True).encode())
 
 
 def _safe_key(key: str) -> str:
@@ -69,18 +70,20 @@ def _safe_key(key: str) -> str:
 
 
 def read_dead_letters(url: str) -> Iterator[Record]:
-    """The failed records of a unit with their original keys and positions.
+    """The failed records of a unit with their original keys, positions and file names.
 
     A record whose trouble lies in the shard's structure keeps its error: it needs a person.
     """
     for record in read_tar(url):
-        described = json.loads(record.fields.pop(FAILURE_FIELD, b"{}"))
-        if not described:
-            record.error = RecordError(Reason.BAD_METADATA, f"dead letter {record.key!r} has lost its {FAILURE_FIELD}")
-            yield record
-            continue
-        record.key, record.index = described["key"], described["index"]
-        reason = Reason(described["reason"])
-        if reason in STRUCTURAL:
-            record.error = RecordError(reason, described["detail"])
+        try:
+            described = json.loads(record.fields.pop(FAILURE_FIELD, b"null"))
+            record.key, record.index, record.name = described["key"], described["index"], described.get("name")
+            if (reason := Reason(described["reason"])) in STRUCTURAL:
+                record.error = RecordError(reason, described["detail"])
+        except (ValueError, TypeError, KeyError):
+            number, _, key = record.key.partition("/")
+            detail = f"dead letter {record.key!r} has lost its {FAILURE_FIELD}"
+            if number.isdecimal() and key:
+                record.key, record.index = key, int(number)
+            record.error = record.error or RecordError(Reason.BAD_METADATA, detail)
         yield record

@@ -48,6 +48,10 @@ def split_member_name(name: str) -> tuple[str, str]:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
         raise RecordError(Reason.BAD_KEY, f"member name {name!r} is absolute or leaves its folder")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise RecordError(Reason.BAD_KEY, f"member name {name!r} is not UTF-8: rename it") from error
     stem, dot, suffix = path.name.partition(".")
     if not stem or not dot or not suffix:
         raise RecordError(Reason.BAD_KEY, f"member name {name!r} is not KEY.FIELD: it needs a key, a dot and a field")
@@ -104,5 +108,7 @@ def _only_image(fields: dict[str, bytes], role: str) -> str:
             f"with EXT one of {sorted(IMAGE_EXTENSIONS)}",
         )
     if len(found) > 1:
-        raise RecordError(Reason.AMBIGUOUS, f"several pictures {found} and none called '{role}.*'; rename the one to use")
+        raise RecordError(
+            Reason.AMBIGUOUS, f"several pictures {found} and none called '{role}.*'; rename the one to use"
+        )
     return found[0]

@@ -76,5 +76,6 @@ class SampleKeeper:
 def encode_thumbnail(crop: Samples) -> bytes:
     pixels = np.ascontiguousarray(crop[..., 0] if crop.shape[2] == 1 else crop)
     encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, "WEBP", quality=88, method=2)
+    # Method 0 takes two thirds of the time of method 2 for files a tenth larger; samples took a fifth of all overhead.
+    Image.fromarray(pixels).save(encoded, "WEBP", quality=85, method=0)
     return encoded.getvalue()

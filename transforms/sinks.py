@@ -90,8 +90,12 @@ class MergingTarSink:
         self._merged = TarSink(unit_name, store, folder)
         self._old_indices = {row["key"]: row["index"] for row in retried["records"]}
         self._new_indices: dict[str, int] = {}
+        self._in_order = True
+        self._last_index = -1
 
     def write(self, finished: Finished) -> None:
+        self._in_order = self._in_order and finished.index >= self._last_index
+        self._last_index = finished.index
         for row in finished.rows:
             self._new_indices[row["key"]] = finished.index
         for name, data in finished.outputs:
@@ -103,6 +107,8 @@ class MergingTarSink:
         # is made again.
         old = _members(self._url, self._old_indices)
         new = _members(str(self._recovered), self._new_indices)
+        if not self._in_order:  # dead letters that a person packed anew: these few are held in memory
+            new = iter(sorted(new, key=_order))
         for index, key, outputs in heapq.merge(old, new, key=_order):
             self._merged.write(Finished(key, index, outputs, []))
         return self._merged.publish()

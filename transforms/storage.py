@@ -126,6 +126,17 @@ def unstrip(fs: Any, path: str) -> str:
     return path if isinstance(fs, LocalFileSystem) else cast("str", fs.unstrip_protocol(path))
 
 
+def canonical(url: str) -> str:
+    """One spelling for each place: absolute, links followed, no slash at the end."""
+    fs, path = filesystem_of(url)
+    return os.path.realpath(path) if isinstance(fs, LocalFileSystem) else unstrip(fs, path.rstrip("/"))
+
+
+def lies_in(inner: str, outer: str) -> bool:
+    """Whether a place is another one or below it; both canonical."""
+    return inner == outer or inner.startswith(outer.rstrip("/") + "/")
+
+
 def describe_file(url: str, info: dict[str, Any] | None = None) -> InputFile:
     """Size and version of a file, from the store's own listing.
 

@@ -66,11 +66,13 @@ class Plan:
     Attributes:
         ignored: names of files that are neither pictures nor shards.
         settled: names of units that need no work in this run but belong in its report.
+        folders: those of the input that were listed whole.
     """
 
     units: tuple[Unit, ...]
     ignored: tuple[str, ...] = ()
     settled: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -84,29 +86,37 @@ def plan_units(patterns: str, *, pictures_per_unit: int = PICTURES_PER_UNIT) -> 
         ConfigurationError: nothing to do, or two shards would write the same output.
     """
     tars: list[InputFile] = []
-    loose: list[tuple[str, InputFile]] = []
+    listed: list[tuple[str, InputFile]] = []
+    named: list[InputFile] = []
+    folders: list[str] = []
     for url in expand_inputs(patterns):
-        fs, path = filesystem_of(url)
-        if fs.isdir(path):
+        if url.endswith(TAR_SUFFIXES):
+            tars.append(describe_file(url))
+        elif _is_folder(url):
+            folders.append(url)
             for name, file in list_files(url):
                 if _is_bookkeeping(name):
                     continue
                 if name.endswith(TAR_SUFFIXES):
                     tars.append(file)
                 else:
-                    loose.append((name, file))
-        elif url.endswith(TAR_SUFFIXES):
-            tars.append(describe_file(url))
+                    listed.append((name, file))
         else:
-            loose.append((PurePosixPath(path).name, describe_file(url)))
-    members, ignored = assign_members(loose)
+            named.append(describe_file(url))
+    listed += zip(_short_names([file.url for file in named]), named, strict=True)
+    members, ignored = assign_members(listed)
     units = [*_tar_units(tars), *group_members(members, pictures_per_unit)]
     if not units:
         raise ConfigurationError(
             f"the input {patterns!r} holds no tar shard and no picture ({', '.join(sorted(IMAGE_EXTENSIONS))}); check the path"
         )
     _refuse_twins(units)
-    return Plan(tuple(units), tuple(ignored))
+    return Plan(tuple(units), tuple(ignored), folders=tuple(folders))
+
+
+def _is_folder(url: str) -> bool:
+    fs, path = filesystem_of(url)
+    return bool(fs.isdir(path))
 
 
 def _is_bookkeeping(name: str) -> bool:
@@ -120,18 +130,22 @@ REPORT_FILES = frozenset({"index.html", "summary.json", "metrics.parquet"})
 
 
 def _tar_units(tars: Sequence[InputFile]) -> list[Unit]:
-    names = _short_names([file.url for file in tars])
+    names = _short_names([_without_tar_suffix(file.url) for file in tars])
+    for name, file in zip(names, tars, strict=True):
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigurationError(f"the shard name {file.url!r} is not UTF-8: rename it") from error
     return [Unit(name, "tar", (file,)) for name, file in zip(names, tars, strict=True)]
 
 
 def _short_names(urls: Sequence[str]) -> list[str]:
     """Base names where these are unique, otherwise with as many parent folders as all of them need."""
-    stems = [_without_tar_suffix(url) for url in urls]
     for depth in range(1, 64):
-        names = ["/".join(PurePosixPath(stem.split("://")[-1]).parts[-depth:]) for stem in stems]
-        if len(set(names)) == len(set(stems)):
+        names = ["/".join(PurePosixPath(url.split("://")[-1]).parts[-depth:]) for url in urls]
+        if len(set(names)) == len(set(urls)):
             return names
-    return stems
+    return list(urls)
 
 
 def _without_tar_suffix(url: str) -> str:
@@ -214,7 +228,7 @@ def group_members(members: Sequence[Member], pictures_per_unit: int = PICTURES_P
 
 
 def _starts_a_group(key: str, pictures_per_unit: int) -> bool:
-    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") % pictures_per_unit == 0
 
 

@@ -2,11 +2,12 @@
 
     python tests/benchmarks/bench_memory.py
 
-1,000 photographs against 100, in four shards each, with PSNR, SSIM and two workers: the peaks of the largest worker and of the whole
-process tree may grow by at most 10 %. Then one picture of 201 megapixels (16384 x 12288, 8 bits, photographs side by side with Gaussian
-noise), with one worker: under 2 GiB in any process. Resident sets are sampled 20 times a second, peaks of single processes are the
-kernel's own. The network is one 3x3 convolution, because memory does not depend on the network's weight but on its tiles;
-`--model denoise5-color-25` runs a real one (ten minutes and more for the large picture).
+1,000 photographs against 100, in four shards each, with PSNR, SSIM and two workers: the peaks of the largest worker and
+of the whole process tree may grow by at most 10 %. Then one picture of 201 megapixels (16384 x 12288, 8 bits,
+photographs side by side with Gaussian noise), with one worker: under 2 GiB in any process. Resident sets are sampled 20
+times a second, peaks of single processes are the kernel's own. The network is one 3x3 convolution, because a network's
+own memory depends on its tiles, not on the picture; `--model denoise5-color-25` runs a real one (ten minutes and more
+for the large picture).
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def _save(samples: NDArray[np.uint8], path: Path) -> None:
 
 def show(costs: dict[str, Cost]) -> None:
     rows = [
-        (name, f"{c.wall_s:.1f}", f"{c.driver_mib:.0f}", f"{c.worker_mib:.0f}", f"{c.tree_mib:.0f}") for name, c in costs.items()
+        (name, f"{cost.wall_s:.1f}", *(f"{peak:.0f}" for peak in (cost.driver_mib, cost.worker_mib, cost.tree_mib)))
+        for name, cost in costs.items()
     ]
     table(("peak resident memory", "wall s", "driver MiB", "worker MiB", "tree MiB"), rows)
 
@@ -121,10 +123,10 @@ def one_large_picture(folder: Path, only: Sequence[str], model: str) -> list[boo
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=100, help="of the smaller job; the larger one has ten times as many")
+    parser.add_argument("--pictures", type=int, default=100, help="of the smaller job; the other has ten times as many")
     parser.add_argument("--model", default="", help="zoo name or .onnx file instead of the light network")
     parser.add_argument("--only", choices=("many", "large"), help="one half of the benchmark")
-    parser.add_argument("--large", nargs="*", default=[], help="which large pictures: colour, grey, 'colour with reference'")
+    parser.add_argument("--large", nargs="*", default=[], help="which: colour, grey, 'colour with reference'")
     arguments = parser.parse_args()
     met = []
     with tempfile.TemporaryDirectory(prefix="bench-memory-") as name:

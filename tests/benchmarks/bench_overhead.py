@@ -44,7 +44,8 @@ def compare(shards: Path, scratch: Path, model: Path, rounds: int) -> dict[str, 
             shutil.rmtree(output, ignore_errors=True)
             cost = measure(command(case, shards, output, model))
             costs[case].append(cost)
-            print(f"  round {number + 1}, {case}: {cost.wall_s:.1f} s wall, {cost.cpu_s:.1f} s CPU ({machine()})", flush=True)
+            took = f"{cost.wall_s:.1f} s wall, {cost.cpu_s:.1f} s CPU ({machine()})"
+            print(f"  round {number + 1}, {case}: {took}", flush=True)
     return costs
 
 
@@ -66,7 +67,8 @@ def report(title: str, costs: dict[str, list[Cost]], stages: Counter[str], count
     rows = []
     for case, found in costs.items():
         wall, cpu = (statistics.median(getattr(cost, name) for cost in found) for name in ("wall_s", "cpu_s"))
-        rows.append((case, f"{wall:.1f}", f"{min(cost.wall_s for cost in found):.1f}", f"{cpu:.1f}", f"{count / wall:.2f}"))
+        least = min(cost.wall_s for cost in found)
+        rows.append((case, f"{wall:.1f}", f"{least:.1f}", f"{cpu:.1f}", f"{count / wall:.2f}"))
     table(("", "wall s", "least s", "CPU s", "pictures/s"), rows)
     print("seconds in the stages of one worker (threads overlap):")
     print("  " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.most_common()))

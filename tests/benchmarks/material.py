@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def _crops() -> Iterator[tuple[str, bytes]]:
     for offset in range(97):
         for name, picture in pictures.items():
             picture = np.pad(picture, ((0, _CROP_HEIGHT), (0, _CROP_WIDTH), (0, 0)), mode="reflect")
-            top, left = (offset * 37) % (picture.shape[0] - _CROP_HEIGHT), (offset * 59) % (picture.shape[1] - _CROP_WIDTH)
+            top, left = 37 * offset % (picture.shape[0] - _CROP_HEIGHT), 59 * offset % (picture.shape[1] - _CROP_WIDTH)
             buffer = io.BytesIO()
             Image.fromarray(picture[top : top + _CROP_HEIGHT, left : left + _CROP_WIDTH]).save(buffer, "PNG")
             yield f"{name}-{offset:02d}.png", buffer.getvalue()
@@ -59,11 +60,12 @@ def pairs(folder: Path, count: int, sizes: Sequence[int]) -> Path:
     files, clean = photographs(count), folder / "clean"
     clean.mkdir(parents=True)
     edges = [round(sum(sizes[:n]) * count / sum(sizes)) for n in range(len(sizes) + 1)]
-    for number, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
+    for number, (start, stop) in enumerate(pairwise(edges)):
         with TarWriter(clean / f"{number:05d}.tar") as shard:
             for name, data in files[start:stop]:
                 shard.write(name, data)
-    measure([*CONSERVATOR, "degrade", "--input", str(clean), "--output", str(damaged), "--recipe", RECIPE, "--whole", "--quiet"])
+    degrade = ["degrade", "--input", str(clean), "--output", str(damaged), "--recipe", RECIPE, "--whole", "--quiet"]
+    measure([*CONSERVATOR, *degrade])
     return damaged
 
 

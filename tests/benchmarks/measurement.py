@@ -102,8 +102,10 @@ def _resident_mib(pid: int) -> tuple[float, float]:
     """Resident set now and at its highest; the kernel keeps the latter, so that no peak falls between two samples."""
     with open(f"/proc/{pid}/status") as status:
         fields = dict(line.split(":", 1) for line in status)
-    now, peak = (float(fields.get(name, "0").split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))  # absent when it has ended
-    return now, peak
+    now, peak = (
+        fields.get(name, "0 kB").split()[0] for name in ("VmRSS", "VmHWM")
+    )  # a process that has ended has none
+    return float(now) / 1024, float(peak) / 1024
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -118,7 +120,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 def verdict(what: str, figure: float, bar: float, *, at_most: bool) -> bool:
     """Prints a figure beside its bar; whether it is met."""
     met = figure <= bar if at_most else figure >= bar
-    print(f"{what}: {figure:.3g} (bar: at {'most' if at_most else 'least'} {bar:g}) {'met' if met else 'MISSED'}", flush=True)
+    side, word = "most" if at_most else "least", "met" if met else "MISSED"
+    print(f"{what}: {figure:.4g} (bar: at {side} {bar:g}) {word}", flush=True)
     return met
 
 

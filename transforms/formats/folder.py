@@ -21,6 +21,8 @@ def read_members(members: tuple[Member, ...]) -> Iterator[Record]:
         record = Record(key, index=index)
         for member in group:
             field = member.field
+            if not _is_utf8(member.name):
+                record.error = RecordError(Reason.BAD_KEY, f"file name {member.name!r} is not UTF-8: rename it")
             if field in record.fields:
                 record.error = RecordError(
                     Reason.DUPLICATE, f"record {key!r} has two fields {field!r} ({member.name!r} is one); keep one"
@@ -30,6 +32,14 @@ def read_members(members: tuple[Member, ...]) -> Iterator[Record]:
             if member.field in IMAGE_EXTENSIONS:  # a picture of its own, not one part of a KEY.ROLE.EXT record
                 record.name = member.name
         yield record
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _key(member: Member) -> str:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from transforms.errors import ConfigurationError
-from transforms.formats.tar import read_tar
+from transforms.formats.tar import StrictHeader, read_tar
 from transforms.record import IMAGE_EXTENSIONS, Record, extension, split_member_name
 from transforms.storage import open_input
 
@@ -46,7 +46,7 @@ class IndexedTar:
         self._stream = open_input(url)
         self._places: dict[str, list[tuple[str, int, int]]] = defaultdict(list)
         try:
-            with tarfile.open(fileobj=self._stream, mode="r:") as archive:
+            with tarfile.open(fileobj=self._stream, mode="r:", tarinfo=StrictHeader) as archive:
                 for info in archive:
                     if info.isfile():
                         key, field = split_member_name(info.name)

@@ -6,7 +6,6 @@ with PAX headers only where a name needs one.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import tarfile
@@ -14,11 +13,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, cast
+from typing import BinaryIO, Self, cast
 
 from transforms.errors import Reason, RecordError
 from transforms.record import Record, split_member_name
 from transforms.storage import open_input
+
+_BLOCK_BYTES = 1 << 20
+_COMPRESSED_BLOCK_BYTES = 1 << 14  # at most so much is lost before a damage
 
 
 def read_tar(url: str) -> Iterator[Record]:
@@ -74,7 +76,7 @@ def _members(url: str) -> Iterator[tuple[str, bytes, RecordError | None]]:
     with open_input(url) as stream:
         last = "its start"
         try:
-            with tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 20) as archive:
+            with _open_stream(stream) as archive:
                 for info in archive:
                     if info.isdir():
                         continue
@@ -90,9 +92,8 @@ def _members(url: str) -> Iterator[tuple[str, bytes, RecordError | None]]:
                     yield info.name, data, None
                     del data  # else it stays until the next member has been read
                     archive.members = []  # type: ignore[attr-defined]  # else every header is kept, and memory grows
-        except (tarfile.ReadError, EOFError, zlib.error, OSError) as error:
-            if isinstance(error, OSError) and not _is_damage(error):
-                raise
+                _refuse_leftovers(archive)
+        except (tarfile.ReadError, EOFError, zlib.error) as error:
             yield (
                 url.rpartition("/")[2],
                 b"",
@@ -100,9 +101,74 @@ def _members(url: str) -> Iterator[tuple[str, bytes, RecordError | None]]:
             )
 
 
-def _is_damage(error: OSError) -> bool:
-    """gzip reports damage as OSError (`BadGzipFile`); anything else of that class is the store's trouble."""
-    return isinstance(error, gzip.BadGzipFile)
+def _open_stream(stream: BinaryIO) -> tarfile.TarFile:
+    """Plain or gzip, told by the first bytes."""
+    compressed = stream.read(2) == b"\x1f\x8b"
+    stream.seek(0)
+    plain = cast("BinaryIO", _GzipStream(stream)) if compressed else stream
+    return tarfile.open(fileobj=plain, mode="r|", bufsize=_BLOCK_BYTES, tarinfo=StrictHeader)
+
+
+class _GzipStream:
+    """Reads gzip of one or several parts with their checksums, and gives all that stands before a damage.
+
+    tarfile's own reader stops after the first part and compares no checksums; the module `gzip` keeps back what it has
+    read when it meets the damage.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._part = zlib.decompressobj(wbits=31)  # a gzip header, and its trailer checked
+        self._buffer = bytearray()
+        self._damage: Exception | None = None
+
+    def read(self, size: int) -> bytes:
+        while len(self._buffer) < size and self._damage is None and self._fill():
+            pass
+        if self._damage is not None and not self._buffer:
+            raise self._damage
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    def _fill(self) -> bool:
+        """Unpacks one more block; False at the end, or at the damage."""
+        block = self._part.unused_data or self._stream.read(_COMPRESSED_BLOCK_BYTES)
+        if self._part.eof:
+            block = block.lstrip(b"\0")  # padding
+            if not block:
+                return False
+            self._part = zlib.decompressobj(wbits=31)
+        try:
+            if not block:
+                raise EOFError("the compressed file ends early")
+            self._buffer += self._part.decompress(block)
+        except (EOFError, zlib.error) as error:
+            self._damage = error
+            return False
+        return True
+
+
+class StrictHeader(tarfile.TarInfo):
+    """tarfile takes a damaged or missing header for the end of the archive, and what follows is lost without a word."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            if str(error) == "end of file header":
+                raise
+            missing = str(error) == "empty header" and archive.offset
+            raise tarfile.ReadError("it ends without its end mark" if missing else str(error)) from error
+
+
+def _refuse_leftovers(archive: tarfile.TarFile) -> None:
+    """Only zeros may follow the end mark."""
+    stream = cast("BinaryIO", archive.fileobj)
+    while block := stream.read(_BLOCK_BYTES):
+        if block.strip(b"\0"):
+            raise tarfile.ReadError("more follows its end mark; several archives in one file are not read")
 
 
 class TarWriter:
