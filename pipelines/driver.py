@@ -126,9 +126,7 @@ def build(pipeline: beam.Pipeline, run: Run, todo: Sequence[Unit], done: Sequenc
         >> ProcessUnits(run.job, run.store, run.worker_options(), run.local_workers, not run.options.quiet)
     )
     earlier = (
-        pipeline
-        | "UnitsDone" >> beam.Create(list(done))
-        | "ReadSummaries" >> beam.ParDo(ReadSummaryFn(run.store))
+        pipeline | "UnitsDone" >> beam.Create(list(done)) | "ReadSummaries" >> beam.ParDo(ReadSummaryFn(run.store))
     )
     return (
         (fresh, earlier)

@@ -39,6 +39,7 @@ USAGE = f"""conservator {VERSION}: restores image archives in bulk
 'conservator VERB --help' lists the flags; those it does not know go on to Beam (--runner, --project, ...).
 Exit codes: 0 done, 1 failed, 2 usage, 3 too many dead letters, 5 refused before start, 6 quality gate, 130 interrupted.
 """
+BEAM_ANNOTATION = " [while running '"  # what Beam appends to the message of a stage's exception
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 5, 130
 
 
@@ -76,7 +77,7 @@ def _expected_cause(error: BaseException | None) -> Exception | None:
     while error is not None:
         if isinstance(error, ConservatorError | OSError):
             return error
-        error = error.__cause__
+        error = error.__cause__ or (error.__context__ if BEAM_ANNOTATION in str(error) else None)
     return None
 
 
@@ -85,6 +86,7 @@ def _set_up_logs() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger().addFilter(_is_serious)
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)  # prints what it raises all the same
 
 
 def _is_serious(record: logging.LogRecord) -> bool:
@@ -96,7 +98,7 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
 
 
 def _complain(error: Exception, code: int) -> int:
-    print(f"conservator: {error}", file=sys.stderr)
+    print(f"conservator: {str(error).partition(BEAM_ANNOTATION)[0]}", file=sys.stderr)
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,13 @@ from PIL import Image, ImageCms
 from skimage import data as photographs
 
 from pipelines.main import main
+from pipelines.options import RestoreOptions
+from pipelines.verbs import job_of, plan_retry
 from transforms.dead_letters import read_dead_letters
 from transforms.formats.tar import TarWriter, read_tar
 from transforms.pictures import decode
+from transforms.storage import OutputStore
+from transforms.unit_pipeline import WorkerOptions, process_unit
 
 INLINE = ("--runner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner", "--quiet")
 PHOTO: NDArray[np.uint8] = photographs.astronaut()[100:148, 60:116]  # 48 x 56
@@ -205,6 +210,7 @@ class Archive:
 
 
 def write_tar(path: Path, members: Sequence[tuple[str, bytes]]) -> None:
+    path.parent.mkdir(exist_ok=True)
     with TarWriter(path) as shard:
         for name, data in members:
             shard.write(name, data)
@@ -236,7 +242,9 @@ def negative(data: bytes) -> Array:
 
 
 def tars(output: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(output)): path.read_bytes() for path in sorted(output.rglob("*.tar"))}
+    """Shards and dead letters; the report's samples are not the same after a retry."""
+    found = [*output.glob("*.tar"), *output.glob("_failed/*.tar")]
+    return {str(path.relative_to(output)): path.read_bytes() for path in found}
 
 
 def dead_letters(output: Path, unit: str) -> list[tuple[str, str]]:
@@ -397,6 +405,74 @@ def test_an_operator_mends_dead_letters_with_tar(
     assert summary["counts"]["records_in"] == len(outcome.archive.good) + len(outcome.archive.broken)
 
 
+@dataclass(frozen=True)
+class Crashing(OutputStore):
+    """Dies right before the `number`-th change."""
+
+    left: list[int] = field(default_factory=list)
+
+    def _count(self) -> None:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left.pop()
+
+    def publish(self, finished: Path, name: str) -> None:
+        self._count()
+        super().publish(finished, name)
+
+    def write(self, name: str, data: bytes) -> None:
+        self._count()
+        super().write(name, data)
+
+    def remove(self, names: Iterable[str]) -> None:
+        self._count()
+        super().remove(names)
+
+
+@pytest.mark.parametrize("complete", [True, False], ids=["all mended", "some mended"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the dead process leaves its file open
+def test_a_retry_that_dies_loses_and_doubles_nothing(tmp_path: Path, picky_model: Path, complete: bool) -> None:
+    """Fully recovered dead letters stayed where they were, and the next retry put their records in a second time."""
+    write_tar(
+        tmp_path / "a.tar", [("0.png", PNG), ("1.png", b""), ("2.png", PNG), ("3.png", half(PNG)), ("4.png", PNG)]
+    )
+    assert restore(tmp_path / "a.tar", tmp_path / "first", picky_model) == 3
+    mended = [
+        ("0.png", PNG),
+        ("1.png", PNG if complete else b""),
+        ("2.png", PNG),
+        ("3.png", PNG),
+        ("4.png", PNG),
+    ]
+    write_tar(tmp_path / "mended" / "a.tar", mended)
+    restore(tmp_path / "mended" / "a.tar", tmp_path / "whole", picky_model)
+    options = RestoreOptions(input=str(tmp_path / "a.tar"), output=str(tmp_path), model=str(picky_model))
+    job = job_of(options)
+    work = job.load()
+    for number in range(4):  # before the shard, the ledger, the dead letters, and not at all
+        output = Path(shutil.copytree(tmp_path / "first", tmp_path / f"crash-{number}"))
+        letters = output / "_failed" / "a.tar"
+        with tarfile.open(letters) as archive:
+            members = [(info.name, archive.extractfile(info).read()) for info in archive]  # type: ignore[union-attr]
+        cured = {f"{n:06d}/{n}.png": PNG for n in ((1, 3) if complete else (3,))}
+        write_tar(letters, [(name, cured.get(name, data)) for name, data in members])
+        store = Crashing(str(output), [0] * number)
+        died = False
+        try:
+            process_unit(plan_retry(store).units[0], job, work, store, WorkerOptions())
+        except KeyboardInterrupt:
+            died = True
+        assert died == (number < 3)
+        for _ in range(2):
+            for unit in plan_retry(store).units:
+                process_unit(unit, job, work, OutputStore(str(output)), WorkerOptions())
+        assert tars(output) == tars(tmp_path / "whole")
+    assert main(["retry", "--output", str(output), *INLINE]) == (0 if complete else 3)
+    assert tars(output) == tars(tmp_path / "whole")
+    summary = json.loads((output / "report" / "summary.json").read_text())
+    assert summary["counts"]["records_out"] == (5 if complete else 4)
+
+
 @pytest.mark.parametrize("described", [None, b"", b"no json", b"[]", b'{"key": 1}'])
 def test_a_dead_letter_without_its_description_is_no_reason_to_stop(
     outcome: Outcome, output: Path, described: bytes | None
@@ -447,6 +523,35 @@ def test_a_damaged_shard_gives_what_stands_before_the_damage(
     assert len(restored) == good if good is not None else 0 < len(restored) < 5
     for key, data in restored.items():
         np.testing.assert_array_equal(decode(data, "x.png").samples, negative(pictures[int(key)]))
+
+
+# name -> what happens to a shard of a.png, b.png, c.png; keys that must come out; whether the damage must be told
+DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str, bool]] = {
+    "none": (lambda data: data, "abc", False),
+    "a bad header": (lambda data: data.replace(b"b.png", b"B.png"), "a", True),  # its checksum is wrong now
+    "cut between two members": (lambda data: data[: data.index(b"c.png")], "ab", True),
+    "no end mark": (lambda data: data[: data.index(b"c.png") + 512 + PADDED], "abc", True),
+    "two shards in one file": (lambda data: data + data, "abc", True),
+    "gzip": (gzip.compress, "abc", False),
+    "gzip in two parts": (lambda data: gzip.compress(data[:3000]) + gzip.compress(data[3000:]), "abc", False),
+    "gzip with padding": (lambda data: gzip.compress(data) + bytes(1000), "abc", False),
+    "gzip with a wrong checksum": (lambda data: gzip.compress(data)[:-8] + bytes(8), "", True),
+    "gzip without its end": (lambda data: gzip.compress(data)[:-8], "abc", True),
+}
+PADDED = -(-len(PNG) // 512) * 512
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_no_damage_loses_records_without_a_word(tmp_path: Path, name: str) -> None:
+    """Python's tarfile takes a bad header, and gzip's second part, for the end of the archive."""
+    damage, keys, told = DAMAGES[name]
+    write_tar(tmp_path / "whole.tar", [(f"{key}.png", PNG) for key in "abc"])
+    (tmp_path / "x.tar").write_bytes(damage((tmp_path / "whole.tar").read_bytes()))
+    records = list(read_tar(str(tmp_path / "x.tar")))
+    good = [record for record in records if record.error is None]
+    assert "".join(record.key for record in good).startswith(keys)
+    assert all(record.fields == {"png": PNG} for record in good)
+    assert [str(record.error.reason) for record in records if record.error is not None] == ["bad_shard"] * told
 
 
 # ---------------------------------------------------------------- loose files

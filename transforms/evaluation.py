@@ -137,4 +137,9 @@ def _pair_tars(restored: Sequence[Unit], references: Sequence[Unit]) -> Iterator
             f"(references: {sorted(by_name)[:5]})"
         )
     for unit in restored:
+        url = by_name[unit.name].files[0].url
+        if not url.endswith(".tar"):
+            raise ConfigurationError(
+                f"references are read by key, which the compressed {url!r} does not allow: unpack it"
+            )
         yield replace(unit, kind="paired_tars", files=(*unit.files, *by_name[unit.name].files))

@@ -140,11 +140,12 @@ def lies_in(inner: str, outer: str) -> bool:
 def describe_file(url: str, info: dict[str, Any] | None = None) -> InputFile:
     """Size and version of a file, from the store's own listing.
 
-    The version is the first of ETag, generation, checksum, modification time that the store offers.
+    The version is the first of ETag (S3), generation (Google, whose ETag changes with an object's labels too), checksum,
+    modification time that the store offers.
     """
     fs, path = filesystem_of(url)
     info = info or fs.info(path)
-    for name in ("ETag", "etag", "generation", "md5Hash", "mtime", "LastModified", "updated", "created"):
+    for name in ("ETag", "generation", "etag", "md5Hash", "mtime", "LastModified", "updated", "created"):
         if info.get(name) is not None:
             return InputFile(url, int(info["size"]), f"{name}:{info[name]}")
     return InputFile(url, int(info["size"]), "")

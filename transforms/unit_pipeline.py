@@ -2,6 +2,7 @@
 
 Memory depends on the bounds and on the largest picture, never on the shard. The commit order is outputs, dead letters,
 samples, ledger: whatever moment a worker dies at, a unit without its ledger is done again and gives the same bytes.
+A retry changes the dead letters last: it can be repeated until then.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from transforms.dead_letters import Failure, failed_name, read_dead_letters, write_dead_letters
-from transforms.errors import Reason, RecordError
+from transforms.errors import Reason, RecordError, UnitError
 from transforms.formats.folder import read_members
 from transforms.formats.paired import read_paired_tars
 from transforms.formats.tar import read_tar
@@ -72,18 +73,19 @@ def process_unit(
     """
     start = time.perf_counter()
     counters_before = dict(work.counters())
-    retried = read_ledger(store, unit.name) if unit.kind == "dead_letters" else None
+    retried = _ledger_to_extend(unit, store) if unit.kind == "dead_letters" else None
     sink_kind = retried["sink"] if retried else job.sink_kind(unit)
     ledger = Ledger(unit.name, job.verb, job.fingerprint(), retried["input"] if retried else unit.identity(), sink_kind)
     run = UnitRun(work, options, job.batch_bytes, progress)
     keeper = SampleKeeper()
     with store.scratch() as folder:
         sink = open_sink(sink_kind, unit.name, store, folder, retried)
-        totals = _consume(run.results(read_unit(unit)), sink, ledger, keeper, run.times)
+        totals = _consume(run.results(_records(unit, retried)), sink, ledger, keeper, run.times)
         with run.times.measure("write"):
             ledger.outputs = sink.publish()
         ledger.dead_letters = [run.failures[index].to_json() for index in sorted(run.failures)]
-        _publish_dead_letters(unit, store, folder, run.failures)
+        if retried is None:
+            _publish_dead_letters(unit, store, folder, run.failures)
         if retried is None and keeper.write(folder / "samples.tar"):
             store.publish(folder / "samples.tar", samples_name(unit.name))
             ledger.samples = samples_name(unit.name)
@@ -98,7 +100,26 @@ def process_unit(
         if retried is not None:
             _add_earlier_results(ledger, retried)
         store.write(ledger_name(unit.name), ledger.to_json())
+        if retried is not None:  # until here they are the only copy of what the shard did not have
+            _publish_dead_letters(unit, store, folder, run.failures)
     return ledger
+
+
+def _ledger_to_extend(unit: Unit, store: OutputStore) -> dict[str, Any]:
+    ledger = read_ledger(store, unit.name)
+    if ledger is None:
+        raise UnitError(
+            f"the ledger of unit {unit.name!r} can't be read: run the first command again instead of 'retry'"
+        )
+    return ledger
+
+
+def _records(unit: Unit, retried: Mapping[str, Any] | None) -> Iterator[Record]:
+    """The records to process. Letters that the ledger does not know went through in a retry that died after its ledger."""
+    if retried is None:
+        return read_unit(unit)
+    open_letters = {letter["index"] for letter in retried["dead_letters"]}
+    return (record for record in read_unit(unit) if record.index in open_letters)
 
 
 def _consume(
@@ -122,8 +143,7 @@ def _consume(
 
 def _publish_dead_letters(unit: Unit, store: OutputStore, folder: Path, failures: Mapping[int, Failure]) -> None:
     if not failures:
-        if unit.kind != "dead_letters":
-            store.remove([failed_name(unit.name)])  # of an earlier run with other settings
+        store.remove([failed_name(unit.name)])  # of an earlier run
         return
     write_dead_letters(folder / "failed.tar", read_unit(unit), failures)
     store.publish(folder / "failed.tar", failed_name(unit.name))

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from material import light_network, model_path, pairs, photographs, repeated
-from measurement import CONSERVATOR, Cost, machine, measure, table, verdict
+from measurement import CONSERVATOR, Cost, describe, measure, table, verdict
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -39,7 +39,7 @@ def restore(shards: Path, output: Path, model: Path, workers: int) -> Cost:
     command = [*CONSERVATOR, "restore", "--input", str(shards), "--output", str(output), "--model", str(model)]
     command += ["--num_local_workers", str(workers), "--session_threads", "1", "--quiet"]
     cost = measure(command, memory=True)
-    print(f"  {shards.name}: {cost.wall_s:.1f} s, {cost.cpu_s:.1f} s CPU ({machine()})", flush=True)
+    print(f"  {shards.name}: {describe(cost)}", flush=True)
     return cost
 
 

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 from material import model_path, pairs
-from measurement import CONSERVATOR, Cost, machine, measure, table
+from measurement import CONSERVATOR, Cost, describe, measure, table
 
 POOL = "pool"
 BEAM_MODES = {"threads": "multi_threading", "processes": "multi_processing"}
@@ -41,7 +41,7 @@ def compare(shards: Path, scratch: Path, model: Path, rounds: int) -> dict[str, 
             found.append(measure(command(shape, shards, scratch, model)))
             written = len(list(scratch.glob("*.tar")))
             assert written == len(list(shards.glob("*.tar"))), f"{shape} wrote {written} shards"
-            print(f"  round {number + 1}, {shape}: {found[-1].wall_s:.1f} s ({machine()})", flush=True)
+            print(f"  round {number + 1}, {shape}: {describe(found[-1])}", flush=True)
     return costs
 
 

@@ -25,6 +25,7 @@ class Cost:
     """What one command took. `cpu_s` counts every process below it that it waited for, user and system.
 
     Attributes:
+        others: cores that everything else on the machine kept busy meanwhile; much above 0.1, and times mean little.
         driver_mib: the largest resident set that the command's first process ever had (the kernel's own high-water mark).
         worker_mib: the same of its largest worker.
         tree_mib: the largest sum of resident sets of all processes at one moment; pages that processes share, such as those
@@ -33,6 +34,7 @@ class Cost:
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    others: float = 0.0
     driver_mib: float = 0.0
     worker_mib: float = 0.0
     tree_mib: float = 0.0
@@ -48,18 +50,28 @@ def measure(command: Sequence[str], *, memory: bool = False) -> Cost:
     Raises:
         RuntimeError: the command failed.
     """
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    own, all_of_it, start = _seconds_of_children(), _busy_s(), time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     watch = _MemoryWatch(process.pid) if memory else None
     output, _ = process.communicate()
-    wall_s = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall_s, cpu_s = time.perf_counter() - start, _seconds_of_children() - own
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{output[-3000:]}")
-    cost = Cost(wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, output=output)
+    cost = Cost(wall_s, cpu_s, max(0.0, _busy_s() - all_of_it - cpu_s) / wall_s, output=output)
     if watch is not None:
         cost.driver_mib, cost.worker_mib, cost.tree_mib = watch.stop()
     return cost
+
+
+def _seconds_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _busy_s() -> float:
+    """CPU seconds that the whole machine has worked; stolen ones count, another guest used them."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
 
 
 class _MemoryWatch:
@@ -125,6 +137,6 @@ def verdict(what: str, figure: float, bar: float, *, at_most: bool) -> bool:
     return met
 
 
-def machine() -> str:
-    """Cores and load, since a busy machine makes every figure doubtful."""
-    return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+def describe(cost: Cost) -> str:
+    busy = f"others kept {cost.others:.2f} of {os.cpu_count()} cores busy"
+    return f"{cost.wall_s:.1f} s wall, {cost.cpu_s:.1f} s CPU ({busy})"

@@ -52,7 +52,7 @@ def restore(session: onnxruntime.InferenceSession, degraded: NDArray[np.uint8]) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--input", type=Path)
+    parser.add_argument("--input", type=Path, nargs="+", help="tars")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--threads", type=int, default=1)
@@ -60,9 +60,9 @@ def main() -> None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = arguments.threads
     session = onnxruntime.InferenceSession(arguments.model, options, providers=["CPUExecutionProvider"])
-    arguments.output.mkdir(parents=True)
+    arguments.output.mkdir(parents=True, exist_ok=True)
     figures: list[list[float]] = []
-    for tar in sorted(arguments.input.glob("*.tar")):
+    for tar in arguments.input:
         with tarfile.open(arguments.output / tar.name, "w") as shard:
             for key, fields in records(tar):
                 degraded = pixels(fields.get("degraded.png") or fields["png"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import BinaryIO
 
-from transforms.errors import ConfigurationError
+from transforms.errors import Reason, RecordError
 from transforms.formats.tar import StrictHeader, read_tar
 from transforms.record import IMAGE_EXTENSIONS, Record, extension, split_member_name
 from transforms.storage import open_input
@@ -19,50 +20,65 @@ def with_role(field: str, role: str) -> str:
 
 def read_paired_tars(restored_url: str, reference_url: str) -> Iterator[Record]:
     """The records of a restored shard, each with its reference from the other shard as `clean.EXT`; then the
-    references left over."""
-    references = IndexedTar(reference_url)
+    references left over, and what is wrong with the reference shard itself."""
     index = 0
-    for record in read_tar(restored_url):
-        clean = references.take(record.key)
-        if clean is not None:
-            record.fields = {
-                name: data for name, data in record.fields.items() if name.partition(".")[0] != "clean"
-            } | clean
-        index = record.index + 1
-        yield record
-    for key in references.left():
-        yield Record(key, references.take(key) or {}, index)
-        index += 1
+    with open_input(reference_url) as stream:
+        references = IndexedTar(stream, reference_url.rpartition("/")[2])
+        for record in read_tar(restored_url):
+            clean, trouble = references.take(record.key)
+            if clean:
+                own = {name: data for name, data in record.fields.items() if name.partition(".")[0] != "clean"}
+                record.fields = own | clean
+            record.error = record.error or trouble
+            index = record.index + 1
+            yield record
+        for record in references.left():
+            record.index = index
+            index += 1
+            yield record
 
 
 class IndexedTar:
-    """Finds the reference pictures of a tar by key: one pass over the headers, then single reads.
+    """Finds the reference pictures of a plain tar by key: one pass over the headers, then single reads."""
 
-    Raises:
-        ConfigurationError: a compressed tar, which can't be read out of order.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._stream = open_input(url)
-        self._places: dict[str, list[tuple[str, int, int]]] = defaultdict(list)
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream = stream
+        self._places: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+        self._troubles: dict[str, RecordError] = {}
         try:
-            with tarfile.open(fileobj=self._stream, mode="r:", tarinfo=StrictHeader) as archive:
+            with tarfile.open(fileobj=stream, mode="r:", tarinfo=StrictHeader) as archive:
                 for info in archive:
                     if info.isfile():
-                        key, field = split_member_name(info.name)
-                        self._places[key].append((field, info.offset_data, info.size))
+                        self._add(info)
         except tarfile.ReadError as error:
-            raise ConfigurationError(
-                f"references in {url!r} can't be read by key: {error}; give a plain, undamaged .tar"
-            ) from error
+            detail = f"references are damaged, those behind the damage are missing: {error}"
+            self._troubles[name] = RecordError(Reason.BAD_SHARD, detail)
 
-    def take(self, key: str) -> dict[str, bytes] | None:
-        places = [place for place in self._places.pop(key, []) if extension(place[0]) in IMAGE_EXTENSIONS]
-        named = [place for place in places if place[0].partition(".")[0] == "clean"] or places
-        return {with_role(field, "clean"): self._read(offset, size) for field, offset, size in named} or None
+    def _add(self, info: tarfile.TarInfo) -> None:
+        try:
+            key, field = split_member_name(info.name)
+        except RecordError as error:
+            self._troubles[info.name] = error
+            return
+        if field in self._places[key]:
+            detail = f"reference {info.name!r} is there twice; keep one"
+            self._troubles[key] = RecordError(Reason.DUPLICATE, detail)
+        self._places[key][field] = info.offset_data, info.size
 
-    def left(self) -> list[str]:
-        return list(self._places)
+    def take(self, key: str) -> tuple[dict[str, bytes], RecordError | None]:
+        """The reference pictures of a key as `clean.EXT`, and what is wrong with them; each key once."""
+        pictures = {
+            field: place for field, place in self._places.pop(key, {}).items() if extension(field) in IMAGE_EXTENSIONS
+        }
+        named = {field: place for field, place in pictures.items() if field.partition(".")[0] == "clean"} or pictures
+        fields = {with_role(field, "clean"): self._read(*place) for field, place in named.items()}
+        return fields, self._troubles.pop(key, None)
+
+    def left(self) -> Iterator[Record]:
+        """A record for each reference that nothing was restored from, and for each trouble with the shard."""
+        for key in [*self._places, *(name for name in self._troubles if name not in self._places)]:
+            fields, trouble = self.take(key)
+            yield Record(key, fields, error=trouble)
 
     def _read(self, offset: int, size: int) -> bytes:
         self._stream.seek(offset)

@@ -44,7 +44,7 @@ def read_tar(url: str) -> Iterator[Record]:
         yield record
 
 
-def _group(members: Iterator[tuple[str, bytes, RecordError | None]]) -> Iterator[Record]:
+def _group(members: Iterator[tuple[str, bytes | None, RecordError | None]]) -> Iterator[Record]:
     current: Record | None = None
     for name, data, error in members:
         key, field = name, ""
@@ -53,15 +53,15 @@ def _group(members: Iterator[tuple[str, bytes, RecordError | None]]) -> Iterator
                 key, field = split_member_name(name)
             except RecordError as bad_name:
                 error = bad_name
+        if current is not None and (error is not None or current.key != key):
+            yield current
+            current = None
+        if data is None:
+            continue  # only announced
         if error is not None:
-            if current is not None:
-                yield current
-                current = None
             yield Record(key=name, fields={"bin": data} if data else {}, error=error)
             continue
-        if current is None or current.key != key:
-            if current is not None:
-                yield current
+        if current is None:
             current = Record(key)
         if field in current.fields:
             current.error = RecordError(Reason.DUPLICATE, f"record {key!r} has two fields {field!r}; keep one")
@@ -72,7 +72,9 @@ def _group(members: Iterator[tuple[str, bytes, RecordError | None]]) -> Iterator
         yield current
 
 
-def _members(url: str) -> Iterator[tuple[str, bytes, RecordError | None]]:
+def _members(url: str) -> Iterator[tuple[str, bytes | None, RecordError | None]]:
+    """Name and content of each member. A name comes without content first, so that the record before it can go on its way
+    before anything more is read into memory."""
     with open_input(url) as stream:
         last = "its start"
         try:
@@ -85,6 +87,7 @@ def _members(url: str) -> Iterator[tuple[str, bytes, RecordError | None]]:
                         error = RecordError(Reason.BAD_KEY, f"member {info.name!r} is a link or device, not a file")
                         yield info.name, b"", error
                         continue
+                    yield info.name, None, None
                     content = archive.extractfile(info)
                     data = content.read() if content is not None else b""
                     if len(data) < info.size:
