@@ -47,7 +47,14 @@ class DegradeJob:
         return DegradeWork(self)
 
     def sink_kind(self, unit: Unit) -> SinkKind:
+        if self.output_format == "folder" and unit.kind == "tar":
+            return "subfolder"
         return self.output_format
+
+    @property
+    def makes_patches(self) -> bool:
+        """Whether a picture may give more than one pair, so that keys need the pair's number."""
+        return bool(self.recipe.patches or self.patch_size or (self.patches_per_image or 1) > 1)
 
     def fingerprint(self) -> str:
         decisive = {
@@ -99,11 +106,7 @@ class DegradeWork:
         return finished
 
     def _add(self, finished: Finished, source_key: str, pair: Pair, picture: Picture, times: StageTimes) -> None:
-        key = (
-            source_key
-            if self._job.recipe.patches is None and not self._job.patch_size
-            else f"{source_key}-p{pair.patch:05d}"
-        )
+        key = f"{source_key}-p{pair.patch:05d}" if self._job.makes_patches else source_key
         depth = picture.samples.dtype if picture.samples.dtype != np.float32 else np.dtype(np.uint8)
         clean = from_float(pair.clean, depth)
         with times.measure("encode"):

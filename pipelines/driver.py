@@ -9,6 +9,7 @@ import platform
 import shlex
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -70,6 +71,7 @@ def execute(run: Run, *, say: bool = True) -> int:
     pipeline = open_pipeline(parse_beam_flags(run.beam_flags, EMBEDDED_RUNNER if run.local_workers else None))
     if is_dry_run(pipeline.options):
         return rehearse(run, pipeline, say=say)
+    _refuse_private_memory(run)
     run.store.check_writable()
     run.store.sweep(LEFTOVERS_AFTER_S, time.time())
     todo, done = divide(run)
@@ -77,17 +79,27 @@ def execute(run: Run, *, say: bool = True) -> int:
     if say:
         _announce(run, todo, done)
     run.store.write(MANIFEST, json.dumps(_manifest(run), indent=1, sort_keys=True).encode())
-    build(pipeline, run, todo, done)
+    about = provenance(run)
+    build(pipeline, run, todo, done, about)
     result = pipeline.run()
     if result is not None:
         result.wait_until_finish()
-    report = run.store.read("report/summary.json")
-    if report is None:  # a runner that only submits
+    report = json.loads(run.store.read("report/summary.json") or b"{}")
+    if report.get("job", {}).get("run") != about["run"]:  # a runner that only submits
         if say:
             print("submitted; the report will appear under", run.store.url("report/index.html"))
         return EXIT_DONE
     run.store.sweep(LEFTOVERS_AFTER_S, time.time())
-    return conclude(run, json.loads(report), time.monotonic() - started, say=say)
+    return conclude(run, report, time.monotonic() - started, say=say)
+
+
+def _refuse_private_memory(run: Run) -> None:
+    urls = [run.store.root, *(file.url for unit in run.plan.units for file in unit.files)]
+    if run.local_workers and any(url.startswith("memory://") for url in urls):
+        raise ConfigurationError(
+            "memory:// lives inside one process, where worker processes can't see it; "
+            f"add --runner {EMBEDDED_RUNNER}, or use another store"
+        )
 
 
 def rehearse(run: Run, pipeline: beam.Pipeline, *, say: bool) -> int:
@@ -95,7 +107,7 @@ def rehearse(run: Run, pipeline: beam.Pipeline, *, say: bool) -> int:
     todo, done = divide(run)
     if say:
         _announce(run, todo, done)
-    build(pipeline, run, todo, done)
+    build(pipeline, run, todo, done, provenance(run))
     if submits_to_dataflow(pipeline.options, pipeline.runner):
         pipeline.run()  # returns before anything is sent
     if say:
@@ -110,13 +122,16 @@ def divide(run: Run) -> tuple[list[Unit], list[str]]:
     fingerprint = run.job.fingerprint()
     sizes = {name: file.size for name, file in list_files(run.store.root)}
     known = [unit.name for unit in run.plan.units if f"{LEDGER_FOLDER}/{unit.name}.json" in sizes]
-    ledgers = {ledger["unit"]: ledger for ledger in read_ledgers(run.store, known)}
-    done = {unit.name for unit in run.plan.units if is_done(unit, ledgers.get(unit.name), fingerprint, sizes)}
+    units = {unit.name: unit for unit in run.plan.units}
+    ledgers = read_ledgers(run.store, known)
+    done = {ledger["unit"] for ledger in ledgers if is_done(units[ledger["unit"]], ledger, fingerprint, sizes)}
     todo = [unit for unit in run.plan.units if unit.name not in done]
     return todo, [*sorted(done), *run.plan.settled]
 
 
-def build(pipeline: beam.Pipeline, run: Run, todo: Sequence[Unit], done: Sequence[str]) -> beam.PCollection[str]:
+def build(
+    pipeline: beam.Pipeline, run: Run, todo: Sequence[Unit], done: Sequence[str], about: dict[str, Any]
+) -> beam.PCollection[str]:
     """Adds the whole graph to a pipeline; every stage feeds the one report."""
     names = pipeline | "UnitNames" >> beam.Create(run.plan.names)
     fresh = (
@@ -131,8 +146,7 @@ def build(pipeline: beam.Pipeline, run: Run, todo: Sequence[Unit], done: Sequenc
     return (
         (fresh, earlier)
         | "AllUnits" >> beam.Flatten()
-        | "Report"
-        >> SummariseAndReport(run.store, provenance(run), beam.pvalue.AsIter(names), None if done else time.time())
+        | "Report" >> SummariseAndReport(run.store, about, beam.pvalue.AsIter(names), None if done else time.time())
     )
 
 
@@ -141,6 +155,7 @@ def provenance(run: Run) -> dict[str, Any]:
     return run.job.describe() | {
         "verb": run.job.verb,
         "command": shlex.join(["conservator", *sys.argv[1:]]),
+        "run": uuid.uuid4().hex,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "fingerprint": run.job.fingerprint(),
         "input": getattr(run.options, "input", ""),
@@ -168,6 +183,7 @@ def _manifest(run: Run) -> dict[str, Any]:
         "options": vars(run.options),
         "fingerprint": run.job.fingerprint(),
         "version": VERSION,
+        "units": run.plan.names,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +13,11 @@ from pipelines.options import DegradeOptions, EvaluateOptions, RestoreOptions, R
 from transforms.dead_letters import failed_name
 from transforms.errors import ConfigurationError
 from transforms.evaluation import EvaluateJob, plan_evaluation
-from transforms.ledger import FAILED_FOLDER, LEDGER_FOLDER
+from transforms.ledger import FAILED_FOLDER
 from transforms.metrics import parse_metrics
 from transforms.storage import OutputStore, describe_file
 from transforms.units import Plan, Unit, plan_units
+from transforms.version import VERSION
 from transforms.work import Job
 
 OPTIONS_OF_VERB: dict[str, type[RunOptions]] = {
@@ -37,7 +39,10 @@ def run_restore(options: RestoreOptions, beam_flags: tuple[str, ...]) -> int:
 
 def run_evaluate(options: EvaluateOptions, beam_flags: tuple[str, ...]) -> int:
     refuse_unknown(beam_flags, "evaluate", EvaluateOptions, beam_flag_names())
-    return _run(options, beam_flags, plan_evaluation(options.input, options.reference or None))
+    reference = options.reference or None
+    return _run(
+        options, beam_flags, plan_evaluation(options.input, reference, pictures_per_unit=options.pictures_per_unit)
+    )
 
 
 def _run(options: RunOptions, beam_flags: tuple[str, ...], plan: Plan) -> int:
@@ -71,6 +76,11 @@ def run_retry(options: RetryOptions, beam_flags: tuple[str, ...]) -> int:
     refuse_unknown(beam_flags, "retry", RetryOptions, beam_flag_names())
     store = OutputStore(options.output)
     manifest = read_manifest(store)
+    if manifest["version"] != VERSION:
+        raise ConfigurationError(
+            f"the run in {options.output!r} was made by version {manifest['version']}, this is {VERSION}; "
+            f"run '{manifest['verb']}' again instead of 'retry'"
+        )
     original = OPTIONS_OF_VERB[manifest["verb"]](**manifest["options"])
     original = replace(
         original,
@@ -83,10 +93,10 @@ def run_retry(options: RetryOptions, beam_flags: tuple[str, ...]) -> int:
     job = job_of(original)
     if job.fingerprint() != manifest["fingerprint"]:
         raise ConfigurationError(
-            f"the run in {options.output!r} was made by another version, model or recipe; "
+            f"the run in {options.output!r} was made with another model or recipe; "
             f"run '{manifest['verb']}' again instead of 'retry'"
         )
-    return execute(Run(job, plan_retry(store), store, original, beam_flags))
+    return execute(Run(job, plan_retry(store, manifest["units"]), store, original, beam_flags))
 
 
 def read_manifest(store: OutputStore) -> dict[str, Any]:
@@ -97,16 +107,12 @@ def read_manifest(store: OutputStore) -> dict[str, Any]:
     return manifest
 
 
-def plan_retry(store: OutputStore) -> Plan:
-    """One unit for each tar of dead letters; units without any come along as they are, for the report."""
-    names = [
-        name.removesuffix(".json")
-        for name in store.names(LEDGER_FOLDER)
-        if name.endswith(".json") and not name.startswith(".")
-    ]
+def plan_retry(store: OutputStore, unit_names: Sequence[str]) -> Plan:
+    """One unit for each tar of dead letters of the run; units without any come along as they are, for the report."""
     failed = {name.removesuffix(".tar") for name in store.names(FAILED_FOLDER)}
     units = [
         Unit(name, "dead_letters", (describe_file(store.url(failed_name(name))),))
-        for name in sorted(failed & set(names))
+        for name in unit_names
+        if name in failed
     ]
-    return Plan(tuple(units), settled=tuple(sorted(set(names) - failed)))
+    return Plan(tuple(units), settled=tuple(name for name in unit_names if name not in failed))

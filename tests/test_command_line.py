@@ -287,7 +287,7 @@ def test_memory_is_a_place_like_any_other(negative_model: Path, tmp_path: Path) 
     place = f"memory://{tmp_path.name}"
     assert run("degrade", "--input", f"{place}/in", "--output", f"{place}/pairs", "--recipe", "gaussian-25") == 0
     assert run("restore", "--input", f"{place}/pairs", "--output", f"{place}/out", "--model", negative_model) == 0
-    restored = {record.key for record in read_tar(f"{place}/out/files-00000.tar")}
+    restored = {record.key for record in read_tar(f"{place}/out/files-first.tar")}
     assert restored <= set(crops(3))
     assert restored
     assert memory.exists(f"/{tmp_path.name}/out/report/index.html")
@@ -514,3 +514,90 @@ def test_trouble_in_a_reference_shard_is_reported_and_no_reason_to_stop(
     assert run("evaluate", *words) == 3
     assert dead_letters_of(tmp_path / "out").items() >= {"b.tar": "bad_shard"}.items()
     assert_as_scikit_image(tmp_path / "out", {key: restored[key] for key in ("00", "02")})
+
+
+def keys_in(shard: Path) -> list[str]:
+    return [record.key for record in read_tar(str(shard))]
+
+
+def test_names_with_dots_and_twins_survive_a_tar_and_a_retry(tmp_path: Path) -> None:
+    """A key ends at the first dot: scans called scan.2019.01.png once shared one record, and a retry emptied the shard."""
+    good = png(PHOTO)
+    files = {"scan.2019.01.png": good, "scan.2019.02.png": good, "a.png": good, "a.bmp": b"BMbroken"}
+    source, output = write_files(tmp_path / "in", files), tmp_path / "out"
+    words = ("--recipe", "gaussian-25", "--pictures_per_unit", 100)
+    assert run("degrade", "--input", source, "--output", output, *words) == 3
+    (shard,) = output.glob("*.tar")
+    assert keys_in(shard) == ["a_png", "scan_2019_01", "scan_2019_02"]
+    letters = output / "_failed" / shard.name
+    with TarWriter(tmp_path / "repaired.tar") as repaired:
+        for record in read_tar(str(letters)):
+            repaired.write(f"{record.key}.failure.json", record.fields["failure.json"])
+            buffer = io.BytesIO()
+            Image.fromarray(PHOTO).save(buffer, "BMP")
+            repaired.write(f"{record.key}.bmp", buffer.getvalue())
+    letters.write_bytes((tmp_path / "repaired.tar").read_bytes())
+    assert run("retry", "--output", output) == 0
+    assert keys_in(shard) == ["a_bmp", "a_png", "scan_2019_01", "scan_2019_02"]
+
+
+def test_several_pairs_of_one_whole_picture_have_keys_of_their_own(tmp_path: Path) -> None:
+    source = write_files(tmp_path / "in", {"a.png": png(PHOTO)})
+    words = (
+        "degrade",
+        "--input",
+        source,
+        "--recipe",
+        "gaussian-25",
+        "--patches_per_image",
+        3,
+        "--output",
+        tmp_path / "out",
+    )
+    assert run(*words) == 0
+    (shard,) = (tmp_path / "out").glob("*.tar")
+    assert keys_in(shard) == ["a-p00000", "a-p00001", "a-p00002"]
+
+
+def test_shards_with_the_same_keys_do_not_overwrite_each_other_as_files(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        write_tar(tmp_path / "in" / f"{name}.tar", {"0.png": png(PHOTO), "1.png": png(PHOTO[::-1])})
+    words = ("degrade", "--input", tmp_path / "in", "--recipe", "gaussian-25", "--output_format", "folder")
+    assert run(*words, "--output", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").rglob("*.clean.png"))) == 4
+    assert (tmp_path / "out" / "x" / "0.degraded.png").exists()
+
+
+def test_a_result_does_not_outlive_its_picture(negative_model: Path, tmp_path: Path) -> None:
+    """An input that is replaced by a broken file must not leave its old result behind as if it were this run's."""
+    source, output = write_files(tmp_path / "in", {"a.png": png(PHOTO), "b.png": png(PHOTO)}), tmp_path / "out"
+    words = ("restore", "--input", source, "--model", negative_model, "--output", output)
+    assert run(*words) == 0
+    assert (output / "a.png").exists()
+    (source / "a.png").write_bytes(b"broken")
+    assert run(*words) == 3
+    assert not (output / "a.png").exists()
+    assert not (output / "a.json").exists()
+    assert (output / "b.png").exists()
+
+
+def test_the_same_files_under_other_names_are_other_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_files(tmp_path / "in", {"sub/a.png": png(PHOTO)})
+    words = ("degrade", "--recipe", "gaussian-25", "--output", tmp_path / "out", "--output_format", "folder")
+    assert run(*words, "--input", source / "sub") == 0
+    assert run(*words, "--input", source) == 0
+    assert (tmp_path / "out" / "sub" / "a.clean.png").exists()
+
+
+def test_degraded_folder_as_reference_means_its_clean_pictures(tmp_path: Path) -> None:
+    source = write_files(tmp_path / "in", {"a.png": png(PHOTO)})
+    pairs, words = tmp_path / "pairs", ("--recipe", "gaussian-25", "--output_format", "folder")
+    assert run("degrade", "--input", source, *words, "--output", pairs) == 0
+    assert run("evaluate", "--input", source, "--reference", pairs, "--output", tmp_path / "report") == 0
+    assert summary_of(tmp_path / "report")["metrics"]["psnr[rgb,u8]"]["infinite"] == 1
+
+
+def test_memory_is_refused_where_workers_could_not_see_it(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["degrade", "--input", str(pictures), "--recipe", "gaussian-25", "--output", "memory://lost"]
+    assert main([*words, "--num_local_workers", "1"]) == 5
+    assert "inside one process" in capsys.readouterr().err

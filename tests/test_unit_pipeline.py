@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from transforms.dead_letters import failed_name, read_dead_letters
-from transforms.errors import Reason, RecordError
+from transforms.errors import Reason, RecordError, UnitError
 from transforms.formats.tar import TarWriter, read_tar, write_record
 from transforms.ledger import is_done, read_ledger
 from transforms.record import Record
@@ -184,6 +184,54 @@ def test_a_retry_that_died_before_its_ledger_adds_nothing_twice(tmp_path: Path, 
     assert store.read("in.tar") == finished
 
 
+def test_an_older_ledger_does_not_vouch_for_newer_bytes(tmp_path: Path, store: OutputStore) -> None:
+    """A run that is killed after publishing its shard leaves no ledger, not that of the run before."""
+    unit = shard_of(tmp_path, [b"a", b"b"])
+    run(unit, store, UppercaseJob())
+
+    class KilledError(Exception):
+        pass
+
+    class DyingStore(OutputStore):
+        def write(self, name: str, data: bytes) -> None:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        process_unit(unit, UppercaseJob(), UppercaseJob().load(), DyingStore(store.root), WorkerOptions())
+    assert store.read("in.tar") is not None
+    assert read_ledger(store, "in") is None
+
+
+def test_a_retry_never_mixes_two_jobs(tmp_path: Path, store: OutputStore) -> None:
+    unit = shard_of(tmp_path, [b"a", b"poison"])
+    run(unit, store, UppercaseJob(poison=(b"poison",)))
+    ledger = json.loads(store.read("_ledger/in.json") or b"")
+    store.write("_ledger/in.json", json.dumps(ledger | {"fingerprint": "another"}).encode())
+    letters = Unit("in", "dead_letters", (describe_file(store.url(failed_name("in"))),))
+    with pytest.raises(UnitError, match="another version, model or recipe"):
+        run(letters, store, UppercaseJob())
+
+
+def test_a_retry_refuses_a_shard_that_has_lost_records(tmp_path: Path, store: OutputStore) -> None:
+    unit = shard_of(tmp_path, [b"a", b"poison", b"c"])
+    run(unit, store, UppercaseJob(poison=(b"poison",)))
+    with TarWriter(Path(store.path("in.tar"))) as shard:
+        write_record(shard, "000", {"txt": b"A"})
+    letters = Unit("in", "dead_letters", (describe_file(store.url(failed_name("in"))),))
+    with pytest.raises(UnitError, match=r"lacks 1 records .* '002'"):
+        run(letters, store, UppercaseJob())
+
+
+def test_damaged_dead_letters_are_not_thrown_away(tmp_path: Path, store: OutputStore) -> None:
+    run(shard_of(tmp_path, [b"poison" * 2000, b"b", b"poison" * 2000]), store, UppercaseJob(poison=(b"poison" * 2000,)))
+    whole = store.read(failed_name("in")) or b""
+    store.write(failed_name("in"), whole[:15_000])
+    letters = Unit("in", "dead_letters", (describe_file(store.url(failed_name("in"))),))
+    with pytest.raises(UnitError, match="damaged"):
+        run(letters, store, UppercaseJob())
+    assert store.read(failed_name("in")) == whole[:15_000]
+
+
 def test_loose_files_are_mirrored(tmp_path: Path, store: OutputStore) -> None:
     """Text files are no pictures, so a unit is made by hand here; pictures go through the command line in other tests."""
     from transforms.units import Member
@@ -194,7 +242,7 @@ def test_loose_files_are_mirrored(tmp_path: Path, store: OutputStore) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
         members.append(Member(name, "txt", f"{name}.txt", describe_file(str(path))))
-    unit = Unit("files-00000", "folder", tuple(member.file for member in members), tuple(members))
+    unit = Unit("files-first", "folder", tuple(member.file for member in members), tuple(members))
     _, ledger = run(unit, store, UppercaseJob())
     assert store.read("x/a.txt") == b"X/A"
     assert sorted(output["path"] for output in ledger["outputs"]) == ["x/a.txt", "x/b.txt", "y/a.txt"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from transforms.errors import Reason, RecordError
+from transforms.errors import Reason, RecordError, UnitError
 from transforms.formats.tar import TarWriter, read_tar
 from transforms.ledger import FAILED_FOLDER
 from transforms.record import Record
@@ -75,6 +75,10 @@ def read_dead_letters(url: str) -> Iterator[Record]:
     A record whose trouble lies in the shard's structure keeps its error: it needs a person.
     """
     for record in read_tar(url):
+        if record.error is not None and record.error.reason is Reason.BAD_SHARD:
+            raise UnitError(
+                f"the dead letters {url!r} are damaged ({record.error.detail}): repair the file, or remove it"
+            )
         try:
             described = json.loads(record.fields.pop(FAILURE_FIELD, b"null"))
             record.key, record.index, record.name = described["key"], described["index"], described.get("name")

@@ -17,7 +17,7 @@ from transforms.record import IMAGE_EXTENSIONS, Record, clean_field, extension, 
 from transforms.restoration import DEFAULT_METRICS, describe_samples
 from transforms.samples import crop_for_report
 from transforms.streaming import StageTimes
-from transforms.units import Member, Plan, Unit, group_members, plan_units
+from transforms.units import PICTURES_PER_UNIT, Member, Plan, Unit, group_members, plan_units
 from transforms.version import VERSION
 from transforms.work import Finished, Item, Sample, SinkKind
 
@@ -92,7 +92,7 @@ def paired_fields(record: Record) -> tuple[str, str]:
     return named[0], clean
 
 
-def plan_evaluation(restored: str, reference: str | None) -> Plan:
+def plan_evaluation(restored: str, reference: str | None, *, pictures_per_unit: int = PICTURES_PER_UNIT) -> Plan:
     """Pairs the units of the restored pictures with those of the references, by listing only.
 
     Without a reference, the records bring their own `clean.*`.
@@ -100,13 +100,13 @@ def plan_evaluation(restored: str, reference: str | None) -> Plan:
     Raises:
         ConfigurationError: tars on one side and loose files on the other, or tars whose names do not match.
     """
-    plan = plan_units(restored)
+    plan = plan_units(restored, pictures_per_unit=pictures_per_unit)
     if reference is None:
         return plan
     references = plan_units(reference)
     kinds = {unit.kind for unit in plan.units} | {unit.kind for unit in references.units}
     if kinds == {"folder"}:
-        return _pair_folders(plan, references)
+        return _pair_folders(plan, references, pictures_per_unit)
     if kinds == {"tar"}:
         return Plan(tuple(_pair_tars(plan.units, references.units)), plan.ignored)
     raise ConfigurationError(
@@ -115,15 +115,18 @@ def plan_evaluation(restored: str, reference: str | None) -> Plan:
     )
 
 
-def _pair_folders(restored: Plan, references: Plan) -> Plan:
+def _pair_folders(restored: Plan, references: Plan, pictures_per_unit: int) -> Plan:
     fields: dict[str, list[Member]] = defaultdict(list)
     for role, plan in (("restored", restored), ("clean", references)):
-        for unit in plan.units:
-            for member in unit.members:
-                if extension(member.field) in IMAGE_EXTENSIONS:
-                    fields[member.key].append(replace(member, field=with_role(member.field, role)))
-    members = [member for key in sorted(fields) for member in fields[key]]
-    return Plan(tuple(group_members(members)), restored.ignored)
+        members = [
+            member for unit in plan.units for member in unit.members if extension(member.field) in IMAGE_EXTENSIONS
+        ]
+        named = {member.key for member in members if member.field.partition(".")[0] == role}
+        for member in members:
+            if member.key not in named or member.field.partition(".")[0] == role:
+                fields[member.key].append(replace(member, field=with_role(member.field, role)))
+    paired = [member for key in sorted(fields) for member in fields[key]]
+    return Plan(tuple(group_members(paired, pictures_per_unit)), restored.ignored)
 
 
 def _pair_tars(restored: Sequence[Unit], references: Sequence[Unit]) -> Iterator[Unit]:

@@ -20,7 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-from transforms.errors import UnitError
+from transforms.errors import ConservatorError, UnitError
 from transforms.progress import ProgressBar
 from transforms.storage import OutputStore
 from transforms.summary import Summary
@@ -74,7 +74,7 @@ class WorkerPool:
 
     def _round(self, units: Sequence[Unit], context: Any, events: _Events) -> Iterator[tuple[Unit, Summary | str]]:
         """One life of the process pool: every unit's summary, or what kept it from being done."""
-        setup = (self.job, self.store, self.options, events.queue)
+        setup = (self.job, self.store, self.options, events.queue, os.getpid())
         pool = ProcessPoolExecutor(min(self.workers, len(units)), context, initializer=_start_worker, initargs=setup)
         try:
             futures: dict[Future[Summary], Unit] = {pool.submit(_run_unit, unit): unit for unit in units}
@@ -84,7 +84,9 @@ class WorkerPool:
                     yield unit, future.result()
                 except BrokenProcessPool:
                     yield unit, "its worker process died (killed, or out of memory)"
-                except OSError as error:
+                except ConservatorError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - the stores' clients have errors of all kinds; tried again
                     yield unit, f"{type(error).__name__}: {error}"
         finally:
             _stop(pool)
@@ -158,10 +160,10 @@ class _Worker:
 _worker: _Worker | None = None  # one per worker process, set once by the pool's initializer
 
 
-def _start_worker(job: Job, store: OutputStore, options: WorkerOptions, queue: Any) -> None:
+def _start_worker(job: Job, store: OutputStore, options: WorkerOptions, queue: Any, driver: int) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(driver,), daemon=True).start()
     _worker = _Worker(job, job.load(), store, options, queue)
 
 
@@ -175,7 +177,9 @@ def _run_unit(unit: Unit) -> Summary:
     worker = _worker
     assert worker is not None, "the pool's initializer has not run"
     worker.queue.put(("unit", unit.name))
-    ledger = process_unit(unit, worker.job, worker.work, worker.store, worker.options, _Throttled(worker.queue))
+    progress = _Throttled(worker.queue)
+    ledger = process_unit(unit, worker.job, worker.work, worker.store, worker.options, progress)
+    progress.send()
     summary = Summary()
     summary.add_ledger(ledger.to_dict())
     return summary
@@ -196,8 +200,13 @@ class _Throttled:
         with self._lock:
             self._records += records
             self._bytes += input_bytes
-            if time.monotonic() - self._sent_s < self.INTERVAL_S:
-                return
+            due = time.monotonic() - self._sent_s >= self.INTERVAL_S
+        if due:
+            self.send()
+
+    def send(self) -> None:
+        """Reports what has not been reported yet."""
+        with self._lock:
             report = ("progress", self._records, self._bytes)
             self._records = self._bytes = 0
             self._sent_s = time.monotonic()

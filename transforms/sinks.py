@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from transforms.errors import UnitError
 from transforms.formats.tar import TarWriter, read_tar
 from transforms.storage import OutputStore
 from transforms.work import Finished, SinkKind
@@ -22,6 +23,10 @@ class Sink(Protocol):
         """Returns path, bytes and sha256 of each output."""
         ...
 
+    def close(self) -> None:
+        """Lets go of local files, published or not."""
+        ...
+
 
 def open_sink(
     kind: SinkKind, unit_name: str, store: OutputStore, folder: Path, retried: Mapping[str, Any] | None
@@ -29,8 +34,9 @@ def open_sink(
     """Opens a sink; `retried` is the ledger of a unit whose dead letters are being driven again."""
     if kind == "none":
         return NullSink()
-    if kind == "folder":
-        return FolderSink(store, list(retried["outputs"]) if retried else [])
+    if kind in ("folder", "subfolder"):
+        prefix = f"{unit_name}/" if kind == "subfolder" else ""
+        return FolderSink(store, prefix, list(retried["outputs"]) if retried else [])
     if retried is not None:
         return MergingTarSink(unit_name, store, folder, retried)
     return TarSink(unit_name, store, folder)
@@ -43,22 +49,30 @@ class NullSink:
     def publish(self) -> list[dict[str, Any]]:
         return []
 
+    def close(self) -> None:
+        pass
+
 
 class FolderSink:
     """Loose files. Each appears whole as soon as it is finished; the ledger after all of them says that the unit is
     done."""
 
-    def __init__(self, store: OutputStore, outputs: list[dict[str, Any]]) -> None:
+    def __init__(self, store: OutputStore, prefix: str, outputs: list[dict[str, Any]]) -> None:
         self._store = store
+        self._prefix = prefix
         self._outputs = {output["path"]: output for output in outputs}
 
     def write(self, finished: Finished) -> None:
-        for name, data in finished.outputs:
+        for base_name, data in finished.outputs:
+            name = self._prefix + base_name
             self._store.write(name, data)
             self._outputs[name] = {"path": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
     def publish(self) -> list[dict[str, Any]]:
         return list(self._outputs.values())
+
+    def close(self) -> None:
+        pass
 
 
 class TarSink:
@@ -78,6 +92,9 @@ class TarSink:
         self._shard.close()
         self._store.publish(self._path, self._name)
         return [{"path": self._name, "bytes": self._shard.bytes_written, "sha256": self._shard.sha256}]
+
+    def close(self) -> None:
+        self._shard.close()
 
 
 class MergingTarSink:
@@ -103,6 +120,12 @@ class MergingTarSink:
 
     def publish(self) -> list[dict[str, Any]]:
         self._writer.close()
+        lost = set(self._old_indices) - {key for _, key, _ in _members(self._url, self._old_indices)}
+        if lost:
+            raise UnitError(
+                f"the shard {self._url!r} lacks {len(lost)} records that its ledger has, {sorted(lost)[0]!r} among them: "
+                "run the first command again instead of 'retry'"
+            )
         # A record of the shard that the ledger does not know was recovered by a retry that died before its ledger: it
         # is made again.
         old = _members(self._url, self._old_indices)
@@ -112,6 +135,10 @@ class MergingTarSink:
         for index, key, outputs in heapq.merge(old, new, key=_order):
             self._merged.write(Finished(key, index, outputs, []))
         return self._merged.publish()
+
+    def close(self) -> None:
+        self._writer.close()
+        self._merged.close()
 
 
 def _members(url: str, indices: Mapping[str, int]) -> Iterator[tuple[int, str, list[tuple[str, bytes]]]]:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,15 +23,16 @@ from transforms.formats.paired import read_paired_tars
 from transforms.formats.tar import read_tar
 from transforms.ledger import Ledger, ledger_name, read_ledger, samples_name
 from transforms.picture_size import estimate_decoded_bytes
-from transforms.record import Record
+from transforms.record import IMAGE_EXTENSIONS, Record
 from transforms.samples import SampleKeeper
 from transforms.sinks import Sink, open_sink
 from transforms.storage import OutputStore
 from transforms.streaming import Bounds, StageTimes, ordered_map
 from transforms.units import Unit
-from transforms.work import Finished, Item, Job, Work
+from transforms.work import Finished, Item, Job, SinkKind, Work
 
 T = TypeVar("T")
+_RESULT_FIELDS = tuple(f"restored.{ending}" for ending in sorted(IMAGE_EXTENSIONS))
 # (records finished, input bytes read) since the last call
 ProgressListener = Callable[[int, int], None]
 
@@ -73,16 +75,22 @@ def process_unit(
     """
     start = time.perf_counter()
     counters_before = dict(work.counters())
-    retried = _ledger_to_extend(unit, store) if unit.kind == "dead_letters" else None
+    retried = _ledger_to_extend(unit, job, store) if unit.kind == "dead_letters" else None
     sink_kind = retried["sink"] if retried else job.sink_kind(unit)
     ledger = Ledger(unit.name, job.verb, job.fingerprint(), retried["input"] if retried else unit.identity(), sink_kind)
     run = UnitRun(work, options, job.batch_bytes, progress)
     keeper = SampleKeeper()
-    with store.scratch() as folder:
-        sink = open_sink(sink_kind, unit.name, store, folder, retried)
+    if retried is None:
+        store.remove([ledger_name(unit.name)])  # an older one must not vouch for what is published from here on
+    with (
+        store.scratch() as folder,
+        closing(open_sink(sink_kind, unit.name, store, folder, retried)) as sink,
+    ):
         totals = _consume(run.results(_records(unit, retried)), sink, ledger, keeper, run.times)
         with run.times.measure("write"):
             ledger.outputs = sink.publish()
+        if sink_kind in ("folder", "subfolder"):
+            store.remove(_outdated_names(unit, sink_kind, run.failures))
         ledger.dead_letters = [run.failures[index].to_json() for index in sorted(run.failures)]
         if retried is None:
             _publish_dead_letters(unit, store, folder, run.failures)
@@ -105,12 +113,11 @@ def process_unit(
     return ledger
 
 
-def _ledger_to_extend(unit: Unit, store: OutputStore) -> dict[str, Any]:
+def _ledger_to_extend(unit: Unit, job: Job, store: OutputStore) -> dict[str, Any]:
     ledger = read_ledger(store, unit.name)
-    if ledger is None:
-        raise UnitError(
-            f"the ledger of unit {unit.name!r} can't be read: run the first command again instead of 'retry'"
-        )
+    if ledger is None or ledger["fingerprint"] != job.fingerprint():
+        trouble = "can't be read" if ledger is None else "is of another version, model or recipe"
+        raise UnitError(f"the ledger of unit {unit.name!r} {trouble}: run the first command again instead of 'retry'")
     return ledger
 
 
@@ -139,6 +146,14 @@ def _consume(
             keeper.offer(finished.sample)
         del finished
     return totals
+
+
+def _outdated_names(unit: Unit, sink_kind: SinkKind, failures: Mapping[int, Failure]) -> set[str]:
+    """Loose results that an earlier run may have made of records that fail now: they would pass for this run's."""
+    prefix = f"{unit.name}/" if sink_kind == "subfolder" else ""
+    keys = {failure.key for failure in failures.values()}
+    names = {f"{prefix}{key}.{field}" for key in keys for field in ("json", *_RESULT_FIELDS)}
+    return names | {member.name for member in unit.members if member.key in keys and member.field in IMAGE_EXTENSIONS}
 
 
 def _publish_dead_letters(unit: Unit, store: OutputStore, folder: Path, failures: Mapping[int, Failure]) -> None:

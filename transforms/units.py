@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from transforms.errors import ConfigurationError, RecordError
 from transforms.record import IMAGE_EXTENSIONS, ROLES, extension, split_member_name
-from transforms.storage import InputFile, describe_file, expand_inputs, filesystem_of, list_files
+from transforms.storage import InputFile, describe_file, expand_inputs, filesystem_of, in_parallel, list_files
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 # Loose files are cut into groups where the hash of a name says so, so that a new file changes one group and not all
@@ -56,7 +56,10 @@ class Unit:
 
     def identity(self) -> list[dict[str, Any]]:
         """What has to stay the same for a finished unit to count as done."""
-        return [{"url": file.url, "size": file.size, "version": file.version} for file in self.files]
+        files = [{"url": file.url, "size": file.size, "version": file.version} for file in self.files]
+        for described, member in zip(files, self.members, strict=False):
+            described |= {"key": member.key, "field": member.field, "name": member.name}
+        return files
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,12 @@ def plan_units(patterns: str, *, pictures_per_unit: int = PICTURES_PER_UNIT) -> 
     listed: list[tuple[str, InputFile]] = []
     named: list[InputFile] = []
     folders: list[str] = []
-    for url in expand_inputs(patterns):
+    urls = expand_inputs(patterns)
+    tars += in_parallel(describe_file, [url for url in urls if url.endswith(TAR_SUFFIXES)])
+    for url in urls:
         if url.endswith(TAR_SUFFIXES):
-            tars.append(describe_file(url))
-        elif _is_folder(url):
+            continue
+        if _is_folder(url):
             folders.append(url)
             for name, file in list_files(url):
                 if _is_bookkeeping(name):
@@ -104,6 +109,7 @@ def plan_units(patterns: str, *, pictures_per_unit: int = PICTURES_PER_UNIT) -> 
         else:
             named.append(describe_file(url))
     listed += zip(_short_names([file.url for file in named]), named, strict=True)
+    listed = _without_doubles(listed)
     members, ignored = assign_members(listed)
     units = [*_tar_units(tars), *group_members(members, pictures_per_unit)]
     if not units:
@@ -114,18 +120,35 @@ def plan_units(patterns: str, *, pictures_per_unit: int = PICTURES_PER_UNIT) -> 
     return Plan(tuple(units), tuple(ignored), folders=tuple(folders))
 
 
+def _without_doubles(files: Iterable[tuple[str, InputFile]]) -> list[tuple[str, InputFile]]:
+    """Each file once; two files of one name would write the same output."""
+    found: dict[str, InputFile] = {}
+    urls: set[str] = set()
+    for name, file in files:
+        if file.url in urls:
+            continue
+        urls.add(file.url)
+        if name in found:
+            raise ConfigurationError(
+                f"the inputs {found[name].url!r} and {file.url!r} would both write {name!r}; "
+                "give the folder above both, or run them into two outputs"
+            )
+        found[name] = file
+    return list(found.items())
+
+
 def _is_folder(url: str) -> bool:
     fs, path = filesystem_of(url)
     return bool(fs.isdir(path))
 
 
 def _is_bookkeeping(name: str) -> bool:
+    """Our own files in an output that is read as an input."""
     parts = PurePosixPath(name).parts
-    return (parts[0] == "report" and len(parts) > 1 and parts[-1] in REPORT_FILES) or any(
-        part.startswith(("_", ".")) for part in parts
-    )
+    return len(parts) > 1 and (parts[0] in BOOKKEEPING or (parts[0] == "report" and parts[-1] in REPORT_FILES))
 
 
+BOOKKEEPING = frozenset({"_ledger", "_failed", "_tmp"})
 REPORT_FILES = frozenset({"index.html", "summary.json", "metrics.parquet"})
 
 
@@ -159,42 +182,75 @@ def assign_members(files: Iterable[tuple[str, InputFile]]) -> tuple[list[Member]
     """Decides which loose files make up one record.
 
     Files called KEY.clean.EXT, KEY.degraded.EXT or KEY.restored.EXT belong to record KEY, with KEY.json and
-    KEY.WHAT.npy beside them. Any other picture is a record of its own, whatever dots its name has: its key is the
-    path without the last extension, or with it where two pictures would share the key.
+    KEY.WHAT.npy beside them. Any other picture is a record of its own, whatever dots its name has: its key is the path
+    without the last extension and with `_` for the dots, because a key ends at the first dot once it stands in a tar.
+    Pictures that would share a key keep their extension in it.
 
     Returns:
         The members sorted by key and field, and the names of the files that belong to no record.
     """
-    files = list(files)
     grouped: dict[str, list[tuple[str, str, InputFile]]] = defaultdict(list)
     singles: list[tuple[str, InputFile]] = []
+    others: list[tuple[str, InputFile]] = []
     for name, file in files:
         key, field = _split_or_none(name)
-        if field.partition(".")[0] in ROLES and "." in field:
+        if PurePosixPath(name).name.startswith("."):
+            others.append((name, file))  # hidden: thumbnails and the like
+        elif field.partition(".")[0] in ROLES and "." in field:
             grouped[key].append((field, name, file))
         else:
-            singles.append((name, file))
-    members, ignored = [], []
-    stems = Counter(_stem(name) for name, _ in singles if extension(name) in IMAGE_EXTENSIONS)
-    for name, file in singles:
+            (singles if extension(name) in IMAGE_EXTENSIONS else others).append((name, file))
+    ignored = []
+    for name, file in others:
         key, field = _split_or_none(name)
-        if extension(name) in IMAGE_EXTENSIONS:
-            own_key = _stem(name) if stems[_stem(name)] == 1 and _stem(name) not in grouped else name
-            members.append(Member(own_key, extension(name), name, file))
-        elif key in grouped:
+        if key in grouped:
             grouped[key].append((field, name, file))
         else:
             ignored.append(name)
+    keys = _own_keys([name for name, _ in singles], taken=set(grouped))
+    members = [Member(keys[name], extension(name), name, file) for name, file in singles]
     members += [Member(key, field, name, file) for key, fields in grouped.items() for field, name, file in fields]
     return sorted(members, key=_member_order), sorted(ignored)
 
 
+def _own_keys(names: Sequence[str], taken: set[str]) -> dict[str, str]:
+    """A key without dots for each picture that stands alone: short where that is unique, then with extension, then with
+    a hash of the name. Which one a picture gets depends on no order."""
+    keys: dict[str, str] = {}
+    left = list(names)
+    for spell in (_short_key, _long_key, _hashed_key):
+        counted = Counter(spell(name) for name in left)
+        mine = {name: spell(name) for name in left if counted[spell(name)] == 1 and spell(name) not in taken}
+        taken = taken | set(counted)
+        keys |= mine
+        left = [name for name in left if name not in mine]
+    return keys | {name: _hashed_key(name) for name in left}
+
+
+def _without_dots(path: PurePosixPath, base_name: str) -> str:
+    return (path.parent / base_name.replace(".", "_")).as_posix()
+
+
+def _short_key(name: str) -> str:
+    path = PurePosixPath(name)
+    return _without_dots(path, path.name.rpartition(".")[0])
+
+
+def _long_key(name: str) -> str:
+    path = PurePosixPath(name)
+    return _without_dots(path, path.name)
+
+
+def _hashed_key(name: str) -> str:
+    return f"{_long_key(name)}-{_digest(name):016x}"
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
+
+
 def _member_order(member: Member) -> tuple[str, str]:
     return member.key, member.field
-
-
-def _stem(name: str) -> str:
-    return name.rpartition(".")[0]
 
 
 def _split_or_none(name: str) -> tuple[str, str]:
@@ -205,31 +261,25 @@ def _split_or_none(name: str) -> tuple[str, str]:
 
 
 def group_members(members: Sequence[Member], pictures_per_unit: int = PICTURES_PER_UNIT) -> list[Unit]:
-    """Cuts loose files, sorted by key, into units of about `pictures_per_unit` records."""
-    groups: list[list[Member]] = []
+    """Cuts loose files, sorted by key, into units of about `pictures_per_unit` records.
+
+    A group begins, and takes its name, where the hash of a key says so: a new file changes the group that it falls into, or
+    cuts it in two, and leaves all others as they are.
+    """
+    groups: list[tuple[str, list[Member]]] = []
     keys_in_group = 0
     previous = None
     for member in members:
         if member.key != previous:
-            if (
-                not groups
-                or keys_in_group >= 4 * pictures_per_unit
-                or (keys_in_group and _starts_a_group(member.key, pictures_per_unit))
-            ):
-                groups.append([])
+            if not groups:
+                groups.append(("first", []))
+            elif keys_in_group >= 4 * pictures_per_unit or _digest(member.key) % pictures_per_unit == 0:
+                groups.append((f"{_digest(member.key):016x}", []))
                 keys_in_group = 0
             keys_in_group += 1
             previous = member.key
-        groups[-1].append(member)
-    return [
-        Unit(f"files-{number:05d}", "folder", tuple(m.file for m in group), tuple(group))
-        for number, group in enumerate(groups)
-    ]
-
-
-def _starts_a_group(key: str, pictures_per_unit: int) -> bool:
-    digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % pictures_per_unit == 0
+        groups[-1][1].append(member)
+    return [Unit(f"files-{name}", "folder", tuple(m.file for m in group), tuple(group)) for name, group in groups]
 
 
 def _refuse_twins(units: Sequence[Unit]) -> None:

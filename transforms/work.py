@@ -14,7 +14,8 @@ from transforms.record import Record
 from transforms.streaming import StageTimes
 from transforms.units import Unit
 
-SinkKind = Literal["tar", "folder", "none"]
+# "subfolder": loose files in a folder of the unit's own, because keys are unique inside a shard only
+SinkKind = Literal["tar", "folder", "subfolder", "none"]
 
 
 @dataclass
