@@ -45,7 +45,7 @@ def measure(command: Sequence[str], *, memory: bool = False) -> Cost:
     """Runs a command to its end.
 
     Args:
-        memory: watch the process tree; costs about 1 % of a core, so not where times are compared.
+        memory: watch the process tree; costs about 6 % of a core, so not where times are compared.
 
     Raises:
         RuntimeError: the command failed.
