@@ -107,7 +107,7 @@ def rehearse(run: Run, pipeline: beam.Pipeline, *, say: bool) -> int:
     todo, done = divide(run)
     if say:
         _announce(run, todo, done)
-    build(pipeline, run, todo, done, provenance(run))
+    build(pipeline, run, todo, done)
     if submits_to_dataflow(pipeline.options, pipeline.runner):
         pipeline.run()  # returns before anything is sent
     if say:
@@ -130,7 +130,7 @@ def divide(run: Run) -> tuple[list[Unit], list[str]]:
 
 
 def build(
-    pipeline: beam.Pipeline, run: Run, todo: Sequence[Unit], done: Sequence[str], about: dict[str, Any]
+    pipeline: beam.Pipeline, run: Run, todo: Sequence[Unit], done: Sequence[str], about: dict[str, Any] | None = None
 ) -> beam.PCollection[str]:
     """Adds the whole graph to a pipeline; every stage feeds the one report."""
     names = pipeline | "UnitNames" >> beam.Create(run.plan.names)
@@ -146,7 +146,10 @@ def build(
     return (
         (fresh, earlier)
         | "AllUnits" >> beam.Flatten()
-        | "Report" >> SummariseAndReport(run.store, about, beam.pvalue.AsIter(names), None if done else time.time())
+        | "Report"
+        >> SummariseAndReport(
+            run.store, about or provenance(run), beam.pvalue.AsIter(names), None if done else time.time()
+        )
     )
 
 

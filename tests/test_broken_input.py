@@ -26,7 +26,7 @@ from skimage import data as photographs
 
 from pipelines.main import main
 from pipelines.options import RestoreOptions
-from pipelines.verbs import job_of, plan_retry
+from pipelines.verbs import job_of, plan_retry, read_manifest
 from transforms.dead_letters import read_dead_letters
 from transforms.formats.tar import TarWriter, read_tar
 from transforms.pictures import decode
@@ -459,12 +459,12 @@ def test_a_retry_that_dies_loses_and_doubles_nothing(tmp_path: Path, picky_model
         store = Crashing(str(output), [0] * number)
         died = False
         try:
-            process_unit(plan_retry(store).units[0], job, work, store, WorkerOptions())
+            process_unit(plan_retry(store, read_manifest(store)["units"]).units[0], job, work, store, WorkerOptions())
         except KeyboardInterrupt:
             died = True
         assert died == (number < 3)
         for _ in range(2):
-            for unit in plan_retry(store).units:
+            for unit in plan_retry(store, read_manifest(store)["units"]).units:
                 process_unit(unit, job, work, OutputStore(str(output)), WorkerOptions())
         assert tars(output) == tars(tmp_path / "whole")
     assert main(["retry", "--output", str(output), *INLINE]) == (0 if complete else 3)
