@@ -1,8 +1,8 @@
 """Worker processes on one machine, fed unit by unit.
 
 Beam's own local runner splits a bundle into fixed halves, does not retry, hangs when a leaf's worker is killed and
-leaves orphans behind (all measured). Here every free worker takes the next unit; a worker that dies is replaced and
-its unit tried again; a worker whose driver is gone ends itself within a second.
+leaves orphans behind. Here every free worker takes the next unit; when a worker dies the pool is started anew and the
+units under way are tried again; a worker whose driver is gone ends itself within a second.
 """
 
 from __future__ import annotations

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from transforms.errors import RecordError
-from transforms.images import bmp, jpeg, npy, png, tiff, webp
-from transforms.images.header import Format, sniff
+from transforms.images.header import sniff
+from transforms.pictures import FORMATS
 from transforms.record import IMAGE_EXTENSIONS, extension
-
-_FORMATS: dict[str, Format] = {"png": png, "jpeg": jpeg, "tiff": tiff, "webp": webp, "bmp": bmp, "npy": npy}
 
 
 def estimate_decoded_bytes(data: bytes, field: str) -> int:
@@ -15,7 +13,7 @@ def estimate_decoded_bytes(data: bytes, field: str) -> int:
     if extension(field) not in IMAGE_EXTENSIONS and extension(field) != "npy":
         return 0
     try:
-        header = _FORMATS[sniff(data)].read_header(data)
+        header = FORMATS[sniff(data)].read_header(data)
     except RecordError:
         return 0
     return header.width * header.height * header.channels * max(header.bits, 8) // 8

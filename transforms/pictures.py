@@ -23,6 +23,7 @@ from transforms.record import extension
 from transforms.value_range import Samples, from_float, luma_bt601, to_float, to_u8
 
 __all__ = [
+    "FORMATS",
     "KIND_OF_EXTENSION",
     "MAX_PIXELS",
     "EncodeOptions",
@@ -41,7 +42,7 @@ KIND_OF_EXTENSION = {ending: ending for ending in ("png", "jpeg", "tiff", "webp"
     "jpg": "jpeg",
     "tif": "tiff",
 }
-_FORMATS: dict[str, Format] = {"png": png, "jpeg": jpeg, "tiff": tiff, "webp": webp, "bmp": bmp, "npy": npy}
+FORMATS: dict[str, Format] = {"png": png, "jpeg": jpeg, "tiff": tiff, "webp": webp, "bmp": bmp, "npy": npy}
 
 
 @dataclass
@@ -91,7 +92,7 @@ def decode(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> Picture:
     claimed = KIND_OF_EXTENSION.get(extension(field))
     if claimed is not None and claimed != kind:
         raise RecordError(Reason.WRONG_EXTENSION, f"the name says {claimed}, the content is {kind}: rename the file")
-    header = _FORMATS[kind].read_header(data)
+    header = FORMATS[kind].read_header(data)
     if header.width * header.height > max_pixels:
         size = f"{header.width} x {header.height} pixels"
         raise RecordError(Reason.TOO_LARGE, f"{size}; the budget is {max_pixels}: raise it if the picture is genuine")
@@ -104,7 +105,7 @@ def decode(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> Picture:
 
 def _decode_pixels(header: Header, data: bytes) -> Pixels:
     try:
-        pixels = _FORMATS[header.kind].decode(header, data)
+        pixels = FORMATS[header.kind].decode(header, data)
     except (RecordError, MemoryError):
         raise
     except Exception as error:  # decoders raise what they like on damage
@@ -158,8 +159,8 @@ def encode(picture: Picture, kind: str, options: EncodeOptions) -> tuple[bytes, 
     """
     known = KIND_OF_EXTENSION.get(kind)
     if known is None:
-        raise ConfigurationError(f"output format {kind!r} is unknown; choose one of {', '.join(_FORMATS)}")
-    form, notes = _FORMATS[known], list[str]()
+        raise ConfigurationError(f"output format {kind!r} is unknown; choose one of {', '.join(FORMATS)}")
+    form, notes = FORMATS[known], list[str]()
     height, width = picture.samples.shape[:2]
     if max(height, width) > form.LARGEST_SIDE:
         limit = f"{form.NAME} holds at most {form.LARGEST_SIDE} pixels a side; choose png or tiff"
