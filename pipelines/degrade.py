@@ -23,6 +23,7 @@ from transforms.restoration import describe_samples
 from transforms.samples import crop_for_report
 from transforms.streaming import StageTimes
 from transforms.units import Unit
+from transforms.value_range import samples_digest
 from transforms.version import VERSION
 from transforms.work import Finished, Item, Sample, SinkKind
 
@@ -74,6 +75,14 @@ class DegradeJob:
         return {"recipe": self.recipe.to_json(), "recipe_fingerprint": self.recipe.fingerprint(), "seed": self.seed}
 
 
+@dataclass
+class _Task:
+    """A decoded record and what its pairs say of where they come from: never a path, so that places change no bytes."""
+
+    picture: Picture
+    source: Mapping[str, Any]
+
+
 class DegradeWork:
     """Draws and writes pairs. There is no batched operator: everything happens in the threads, keyed by record and
     patch."""
@@ -85,28 +94,30 @@ class DegradeWork:
     def decode(self, record: Record) -> Item:
         field = source_field(record.fields)
         picture = decode(record.fields[field], field, max_pixels=self._job.max_pixels)
-        return Item(record.key, record.index, picture.samples.nbytes, picture)
+        source = {"key": record.key, "field": field, "unit": record.shard}
+        return Item(record.key, record.index, picture.samples.nbytes, _Task(picture, source))
 
     def operate(self, items: Sequence[Item]) -> list[None]:
         return [None] * len(items)
 
     def finish(self, item: Item, result: None, times: StageTimes) -> Finished:
-        job, picture = self._job, item.payload
+        job, picture = self._job, item.payload.picture
         finished = Finished(item.key, item.index, [], [], pixels_in=picture.samples.shape[0] * picture.samples.shape[1])
         rejected: Counter[str] = Counter()
         pairs = job.recipe.pairs(
             picture.samples, key=item.key, seed=job.seed, per_image=job.patches_per_image, size=job.patch_size
         )
         for pair in times.timed("operate", iter(pairs)):
+            rejected.update(pair.rejected)
             if not isinstance(pair, Pair):
-                rejected[str(pair.reason)] += 1
                 continue
-            self._add(finished, item.key, pair, picture, times)
+            self._add(finished, item.payload, pair, times)
         finished.rejected = rejected
         return finished
 
-    def _add(self, finished: Finished, source_key: str, pair: Pair, picture: Picture, times: StageTimes) -> None:
-        key = f"{source_key}-p{pair.patch:05d}" if self._job.makes_patches else source_key
+    def _add(self, finished: Finished, task: _Task, pair: Pair, times: StageTimes) -> None:
+        picture, source = task.picture, task.source
+        key = f"{finished.key}-p{pair.patch:05d}" if self._job.makes_patches else finished.key
         depth = picture.samples.dtype if picture.samples.dtype != np.float32 else np.dtype(np.uint8)
         clean = from_float(pair.clean, depth)
         with times.measure("encode"):
@@ -117,11 +128,12 @@ class DegradeWork:
         dropped = ["alpha dropped: pairs have none"] if picture.alpha is not None else []
         details = {
             "key": key,
-            "source": source_key,
+            "source": source,
             "recipe": {"name": self._job.recipe.name, "fingerprint": self._job.recipe.fingerprint()},
             "seed": self._job.seed,
             "patch": pair.patch,
             "parameters": pair.parameters,
+            "digests": {"clean": samples_digest(clean), "degraded": samples_digest(degraded)},
             "metrics": metrics,
             "notes": [*picture.notes, *dropped, *notes],
         }

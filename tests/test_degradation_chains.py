@@ -28,7 +28,8 @@ from models.degradation import (
     draw_steps,
     replay,
 )
-from models.degradation.protocol import Image, Operator, Parameters, Shape
+from models.degradation.planes import Planes
+from models.degradation.protocol import Operator, Parameters, Shape
 from transforms.randomness import generator
 
 NOISE, SPECKLE, IMPULSE, ROUND = GaussianNoise(0.1), SpeckleNoise(0.2), ImpulseNoise(0.1), RoundTo8Bit()
@@ -119,8 +120,8 @@ class Halve(Operator):
     name: ClassVar[str] = "halve"
 
     @staticmethod
-    def apply(image: Image, parameters: Parameters) -> Image:
-        return image[::2, ::2].copy()
+    def apply(image: Planes, parameters: Parameters) -> Planes:
+        return image[:, ::2, ::2].copy()
 
     @staticmethod
     def output_shape(shape: Shape, parameters: Parameters) -> Shape:
@@ -133,13 +134,13 @@ class Corner(Operator):
 
     name: ClassVar[str] = "corner"
 
-    def sample(self, rng: np.random.Generator, shape: Shape) -> Parameters:
+    def sample(self, rng: np.random.Generator, shape: Shape, clean_shape: Shape | None = None) -> Parameters:
         return {"row": shape[0] - 1, "column": shape[1] - 1}
 
     @staticmethod
-    def apply(image: Image, parameters: Parameters) -> Image:
+    def apply(image: Planes, parameters: Parameters) -> Planes:
         blackened = image.copy()
-        blackened[parameters["row"], parameters["column"]] = 0
+        blackened[:, parameters["row"], parameters["column"]] = 0
         return blackened
 
 
@@ -148,9 +149,9 @@ def test_an_operator_is_sampled_for_the_shape_that_the_ones_before_it_leave(monk
     image = np.ones((9, 13, 1), np.float32)
     chain = InOrder((Halve(), Maybe(Halve(), 1), Corner()))
     parameters = chain.sample(generator(1, "a"), image.shape)
-    degraded = chain.apply(image, parameters)
-    assert degraded.shape == chain.output_shape(image.shape, parameters) == (3, 4, 1)
-    assert np.argwhere(degraded == 0).tolist() == [[2, 3, 0]]
+    degraded = chain.apply(np.moveaxis(image, 2, 0), parameters)
+    assert (*degraded.shape[1:], 1) == chain.output_shape(image.shape, parameters) == (3, 4, 1)
+    assert np.argwhere(degraded == 0).tolist() == [[0, 2, 3]]
 
 
 def test_two_noises_of_one_chain_are_independent():

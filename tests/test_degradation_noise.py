@@ -24,7 +24,8 @@ from models.degradation import (
     operator_class,
     replay,
 )
-from models.degradation.protocol import Degradation, quantities
+from models.degradation.planes import to_image, to_planes
+from models.degradation.protocol import Degradation, settings
 from transforms.errors import ConfigurationError
 from transforms.randomness import from_stream, generator
 from transforms.value_range import from_float, to_float
@@ -51,7 +52,7 @@ def ramp(channels: int = 1) -> np.ndarray:
 
 
 def degrade(operator: Degradation, image: np.ndarray, key: str = "a") -> np.ndarray:
-    return operator.apply(image, operator.sample(generator(1, key), image.shape))
+    return to_image(operator.apply(to_planes(image), operator.sample(generator(1, key), image.shape)))
 
 
 def assert_moments(noisy: np.ndarray, mean: float, variance: float, kurtosis: float = 3.0) -> None:
@@ -216,7 +217,7 @@ def test_noise_differs_between_two_draws(name):
 def test_parameters_hold_every_quantity_and_a_stream_if_noisy(name):
     example = EXAMPLES[name]
     parameters = example.sample(generator(1, "a"), (8, 8, 1))
-    assert parameters.keys() == quantities(type(example)).keys() | ({"stream"} if example.noisy else set())
+    assert parameters.keys() == settings(type(example)).keys() | ({"stream"} if example.noisy else set())
 
 
 @pytest.mark.parametrize("name", OPERATORS)

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from models.degradation import LogUniform, Maybe, OneOf, UniformQuantisation
+from models.degradation import OPERATORS, LogUniform, Maybe, OneOf, UniformQuantisation
 from models.degradation.chains import InOrder
 from models.recipes import load_recipe, shipped_recipes
 from models.recipes.loader import FOLDER, SCHEMA_FILE, recipe_schema
@@ -39,6 +39,8 @@ def body(text: str) -> str:
 
 
 # (what is wrong, the text from line 4 on, the message, whether a JSON schema can see it)
+CHAINS = ("sequence", "shuffle", "one_of", "composed_blur", "maybe")
+STEPS = ", ".join(repr(name) for name in dict.fromkeys((*OPERATORS, *CHAINS)))
 WRONG = [
     (
         "misspelt parameter",
@@ -74,9 +76,7 @@ WRONG = [
     (
         "operator that is nothing like one",
         "degradation: {xyzzy: 1}\n",
-        "file.yaml:4: degradation: expected one operator or chain, got 'xyzzy'; known are 'gaussian_noise', "
-        "'poisson_noise', 'speckle_noise', 'impulse_noise', 'uniform_quantisation', 'round_to_8bit', 'sequence', "
-        "'shuffle', 'one_of', 'maybe'",
+        f"file.yaml:4: degradation: expected one operator or chain, got 'xyzzy'; known are {STEPS}",
         True,
     ),
     (
@@ -283,9 +283,7 @@ WRONG = [
     (
         "empty step",
         "degradation: {sequence: [{}]}\n",
-        "file.yaml:4: degradation.sequence[0]: expected one operator or chain, got an empty mapping; known are "
-        "'gaussian_noise', 'poisson_noise', 'speckle_noise', 'impulse_noise', 'uniform_quantisation', 'round_to_8bit', "
-        "'sequence', 'shuffle', 'one_of', 'maybe'",
+        "file.yaml:4: degradation.sequence[0]: expected one operator or chain, got an empty mapping; known are " + STEPS,
         True,
     ),
     (

@@ -14,6 +14,7 @@ from scipy import stats
 from models.degradation import OPERATORS, GaussianNoise, Maybe, RoundTo8Bit
 from models.recipes import Cut, Pair, Patches, Recipe, Rejection, load_recipe, shipped_recipes
 from models.recipes.channels import with_channels
+from models.recipes.patches import difference_hash
 from transforms.errors import ConfigurationError
 from transforms.value_range import from_float, to_float
 
@@ -203,7 +204,7 @@ def test_the_clean_patch_is_the_place_that_the_json_names():
 @pytest.mark.parametrize(("height", "width"), [(39, 200), (200, 39)])
 def test_a_picture_smaller_than_the_patch_is_one_rejection_with_its_reason(height, width):
     rejections = list(load_recipe("dncnn-25").pairs(picture(height, width), key="a", seed=1))
-    assert rejections == [Rejection(0, "too_small", f"the picture's {width}x{height} pixels hold no patch of 40x40")]
+    assert rejections == [Rejection(0, "too_small", f"the picture's {width}x{height} pixels hold no patch of 40x40", {"too_small": 1})]
 
 
 def test_a_picture_of_exactly_the_patch_is_taken():
@@ -310,3 +311,44 @@ def test_a_recipe_written_as_json_is_read_back_as_it_was(name, tmp_path):
 def test_a_recipe_that_makes_no_sense_is_refused_when_it_is_made(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
+
+
+# --- what is not taken ------------------------------------------------------------------------------------------------
+
+
+def test_blurred_places_are_drawn_again_and_counted():
+    sharp = picture(80, 160)
+    blurred = np.repeat(np.linspace(0, 255, 80).astype(np.uint8)[:, None, None], 160, axis=1).repeat(sharp.shape[2], axis=2)
+    half = np.concatenate([sharp, blurred], axis=1)
+    recipe = Recipe("a", GaussianNoise(0.1), patches=Patches(32, per_image=20, minimum_sharpness=0.05, attempts=30))
+    pairs = list(recipe.pairs(half, key="a", seed=1))
+    assert all(isinstance(pair, Pair) and pair.parameters["cut"]["left"] < 160 for pair in pairs)
+    assert sum(pair.rejected["blurred"] for pair in pairs if pair.rejected) > 5
+
+
+def test_a_patch_that_looks_like_an_earlier_one_is_left_out_whichever_patches_are_asked_for():
+    recipe = Recipe("a", GaussianNoise(0.1), patches=Patches(60, per_image=40, minimum_hash_distance=16))
+    made = list(recipe.pairs(picture(70, 90), key="a", seed=1))
+    duplicates = [each.patch for each in made if isinstance(each, Rejection)]
+    assert {each.reason for each in made if isinstance(each, Rejection)} == {"duplicate"}
+    assert 5 < len(duplicates) < 40
+    asked = [duplicates[-1], next(each.patch for each in reversed(made) if isinstance(each, Pair))]
+    some = list(recipe.pairs(picture(70, 90), key="a", seed=1, patches=asked))
+    assert {each.patch for each in some if isinstance(each, Rejection)} == {duplicates[-1]}
+    whole = {each.patch: each for each in made}
+    assert all(each.degraded.tobytes() == whole[each.patch].degraded.tobytes() for each in some if isinstance(each, Pair))
+
+
+def test_a_flat_patch_has_no_difference_and_a_mirrored_ramp_has_all():
+    ramp = np.linspace(0, 1, 64, dtype=np.float32)[None, :, None].repeat(64, axis=0)
+    assert difference_hash(ramp) == 0
+    assert difference_hash(ramp[:, ::-1]) == 2**64 - 1
+
+
+def test_whole_pictures_lose_what_is_no_multiple():
+    recipe = Recipe("a", GaussianNoise(0.1), crop_to_multiple=3)
+    pair = recipe.pair(picture(41, 50), key="a", patch=0, seed=1)
+    assert isinstance(pair, Pair)
+    assert pair.clean.shape[:2] == (39, 48)
+    with pytest.raises(ConfigurationError, match="no multiple of crop_to_multiple 3"):
+        Recipe("a", GaussianNoise(0.1), patches=Patches(40), crop_to_multiple=3)

@@ -58,8 +58,14 @@ def write_dead_letters(path: Path, records: Iterable[Record], failures: Mapping[
             stem = f"{record.index:06d}/{_safe_key(record.key)}"
             for field, data in record.fields.items():
                 archive.write(f"{stem}.{field}", data)
-            description = failure.to_json() | ({} if record.name is None else {"name": record.name})
+            description = failure.to_json() | _origin(record)
             archive.write(f"{stem}.{FAILURE_FIELD}", json.dumps(description, sort_keys=True).encode())
+
+
+def _origin(record: Record) -> dict[str, str]:
+    """The file that a loose picture came from, or the shard that a record came from."""
+    origin = {"name": record.name, "shard": record.shard}
+    return {name: value for name, value in origin.items() if value is not None}
 
 
 def _safe_key(key: str) -> str:
@@ -81,7 +87,8 @@ def read_dead_letters(url: str) -> Iterator[Record]:
             )
         try:
             described = json.loads(record.fields.pop(FAILURE_FIELD, b"null"))
-            record.key, record.index, record.name = described["key"], described["index"], described.get("name")
+            record.key, record.index = described["key"], described["index"]
+            record.name, record.shard = described.get("name"), described.get("shard")
             if (reason := Reason(described["reason"])) in STRUCTURAL:
                 record.error = RecordError(reason, described["detail"])
         except (ValueError, TypeError, KeyError):

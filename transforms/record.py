@@ -25,6 +25,7 @@ class Record:
         fields: field name (`degraded.png`, `json`) -> bytes as stored.
         index: position among the records of the unit, from 0.
         name: for a loose picture, its path below the input folder; the result goes to the same place in the output.
+        shard: for a record of a tar, the name of the tar's unit; keys of loose pictures are unique without one.
         error: what the reader found wrong with it; such a record goes straight to the dead letters.
     """
 
@@ -32,6 +33,7 @@ class Record:
     fields: dict[str, bytes] = field(default_factory=dict)
     index: int = 0
     name: str | None = None
+    shard: str | None = None
     error: RecordError | None = None
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,7 +52,7 @@ class WorkerOptions:
 def read_unit(unit: Unit) -> Iterator[Record]:
     """The records of a unit, in order."""
     if unit.kind == "tar":
-        return read_tar(unit.files[0].url)
+        return (replace(record, shard=unit.name) for record in read_tar(unit.files[0].url))
     if unit.kind == "paired_tars":
         return read_paired_tars(unit.files[0].url, unit.files[1].url)
     if unit.kind == "dead_letters":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,19 @@ def to_u8(samples: Samples) -> NDArray[np.uint8]:
         return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
     eight: NDArray[np.uint8] = from_float(samples, np.uint8)
     return eight
+
+
+def samples_digest(samples: Samples) -> str:
+    """Hex BLAKE2b-128 of type, shape and samples: equal digests are equal pictures, whatever file holds them.
+
+    Args:
+        samples: uint8, uint16 or float32 of any shape; hashed in C order and little endian.
+    """
+    shape = "x".join(str(side) for side in samples.shape)
+    digest = hashlib.blake2b(f"{samples.dtype.name} {shape}\n".encode(), digest_size=16)
+    little = samples.astype(samples.dtype.newbyteorder("<"), order="C", copy=False)
+    digest.update(little.data)
+    return digest.hexdigest()
 
 
 def _top(dtype: np.dtype[Any]) -> int:

@@ -1,9 +1,21 @@
 """How pictures get damaged: operators with `sample` and `apply`, and chains of them. NumPy only."""
 
-from models.degradation.chains import Chain, InOrder, Maybe, OneOf, Shuffle, draw_steps, replay, shape_after
-from models.degradation.distributions import Choice, Constant, Distribution, LogUniform, Uniform
+from models.degradation.chains import (
+    Chain,
+    InOrder,
+    Maybe,
+    OneOf,
+    Shuffle,
+    arrays_of,
+    draw_steps,
+    replay,
+    replay_adjoint,
+    replay_each,
+    shape_after,
+)
+from models.degradation.distributions import Choice, Constant, Distribution, LogUniform, Normal, Uniform, WordChoice
 from models.degradation.noise import GaussianNoise, ImpulseNoise, PoissonNoise, SpeckleNoise
-from models.degradation.protocol import Degradation, Image, LinearDegradation, Operator, Parameters, Shape, Step
+from models.degradation.protocol import Degradation, Image, LinearOperator, Operator, Parameters, Shape, Step
 from models.degradation.quantisation import RoundTo8Bit, UniformQuantisation
 from models.degradation.table import OPERATORS, operator_class
 
@@ -18,9 +30,10 @@ __all__ = [
     "Image",
     "ImpulseNoise",
     "InOrder",
-    "LinearDegradation",
+    "LinearOperator",
     "LogUniform",
     "Maybe",
+    "Normal",
     "OneOf",
     "Operator",
     "Parameters",
@@ -32,8 +45,12 @@ __all__ = [
     "Step",
     "Uniform",
     "UniformQuantisation",
+    "WordChoice",
+    "arrays_of",
     "draw_steps",
     "operator_class",
     "replay",
+    "replay_adjoint",
+    "replay_each",
     "shape_after",
 ]

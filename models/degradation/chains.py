@@ -1,46 +1,106 @@
 """Chains of degradations: in sequence, one of several, maybe, in shuffled order.
 
 A chain decides while it samples. What it has drawn is a plain list of elementary steps, `[{"gaussian_noise": {...}}]`,
-in the order of application. So a drawn chain can be applied without the chain that drew it: `replay(image, steps)`.
+in the order of application. So a drawn chain can be applied without the chain that drew it, `replay(planes, steps)`, and,
+if all its steps are linear, so can its adjoint.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.degradation.distributions import check_weights, draw_index
-from models.degradation.protocol import Degradation, Image, Parameters, Shape, Step
+from models.degradation.planes import Planes, namespace
+from models.degradation.protocol import Degradation, LinearOperator, Parameters, Shape, Step
 from models.degradation.table import operator_class
+from transforms.errors import ConfigurationError
 
 
-def replay(image: Image, steps: Sequence[Step]) -> Image:
-    """Applies drawn steps, one after the other.
+def replay(planes: Planes, steps: Sequence[Step]) -> Planes:
+    """Applies drawn steps, one after the other, to C x H x W planes.
 
     Raises:
         ConfigurationError: a step names no operator of the table.
     """
-    for step in steps:
-        for name, parameters in step.items():
-            image = operator_class(name).apply(image, parameters)
-    return image
+    for name, parameters in elementary(steps):
+        planes = operator_class(name).apply(planes, parameters)
+    return planes
+
+
+def replay_each(batch: Planes, steps: Sequence[Sequence[Step]]) -> Planes:
+    """Applies to each of N x C x H x W planes steps of its own.
+
+    Pictures whose steps have the same names are degraded together, as one batch for each step: on an accelerator that
+    is what makes it fast. All results must have one shape.
+    """
+    named = [tuple(elementary(each)) for each in steps]
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for index, each in enumerate(named):
+        alike.setdefault(tuple(name for name, _ in each), []).append(index)
+    results: list[Planes] = [None] * len(named)
+    xp = namespace(batch)
+    for names, members in alike.items():
+        group = xp.stack([batch[index] for index in members])
+        for position, name in enumerate(names):
+            group = operator_class(name).apply_each(group, [named[index][position][1] for index in members])
+        for index, planes in zip(members, group, strict=True):
+            results[index] = planes
+    return xp.stack(results)
+
+
+def replay_adjoint(planes: Planes, steps: Sequence[Step], shape: Shape) -> Planes:
+    """The adjoint of drawn linear steps; `shape` is that of the picture before the first.
+
+    Raises:
+        ConfigurationError: a step that is not linear.
+    """
+    shapes, named = [shape], list(elementary(steps))
+    for name, parameters in named:
+        shapes.append(operator_class(name).output_shape(shapes[-1], parameters))
+    for (name, parameters), before in zip(reversed(named), reversed(shapes[:-1]), strict=True):
+        operator = operator_class(name)
+        if not issubclass(operator, LinearOperator):
+            raise ConfigurationError(f"{name} is not linear and has no adjoint; a solver needs a linear degradation")
+        planes = operator.adjoint(planes, parameters, before)
+    return planes
+
+
+def arrays_of(shape: Shape, steps: Sequence[Step]) -> dict[str, NDArray[Any]]:
+    """Kernels, masks and motion fields of drawn steps: `kernel`, `mask`, and `kernel2` for a second kernel, ..."""
+    found: dict[str, NDArray[Any]] = {}
+    for name, parameters in elementary(steps):
+        operator = operator_class(name)
+        for kind, array in operator.arrays(shape, parameters).items():
+            earlier = sum(each.rstrip("0123456789") == kind for each in found)
+            found[f"{kind}{earlier + 1}" if earlier else kind] = array
+        shape = operator.output_shape(shape, parameters)
+    return found
 
 
 def shape_after(shape: Shape, steps: Sequence[Step]) -> Shape:
     """Shape of a picture after drawn steps."""
-    for step in steps:
-        for name, parameters in step.items():
-            shape = operator_class(name).output_shape(shape, parameters)
+    for name, parameters in elementary(steps):
+        shape = operator_class(name).output_shape(shape, parameters)
     return shape
 
 
-def draw_steps(degradation: Degradation, rng: np.random.Generator, shape: Shape) -> list[Step]:
+def elementary(steps: Sequence[Step]) -> Iterator[tuple[str, Parameters]]:
+    """Name and parameters of each step."""
+    for step in steps:
+        yield from step.items()
+
+
+def draw_steps(
+    degradation: Degradation, rng: np.random.Generator, shape: Shape, clean_shape: Shape | None = None
+) -> list[Step]:
     """Draws an operator or a chain as a list of elementary steps."""
-    parameters = degradation.sample(rng, shape)
+    parameters = degradation.sample(rng, shape, clean_shape or shape)
     if isinstance(degradation, Chain):
         steps: list[Step] = parameters["steps"]
         return steps
@@ -53,11 +113,12 @@ class Chain(ABC):
 
     name: ClassVar[str]
 
-    def sample(self, rng: np.random.Generator, shape: Shape) -> Parameters:
+    def sample(self, rng: np.random.Generator, shape: Shape, clean_shape: Shape | None = None) -> Parameters:
         """Draws which steps happen, in which order, and each one's parameters."""
         steps: list[Step] = []
+        clean_shape = clean_shape or shape
         for degradation in self.draw_order(rng):
-            added = draw_steps(degradation, rng, shape)
+            added = draw_steps(degradation, rng, shape, clean_shape)
             shape = shape_after(shape, added)
             steps += added
         return {"steps": steps}
@@ -71,9 +132,9 @@ class Chain(ABC):
         """The configuration, as a recipe writes it under the chain's name."""
 
     @staticmethod
-    def apply(image: Image, parameters: Parameters) -> Image:
+    def apply(planes: Planes, parameters: Parameters) -> Planes:
         """Applies the drawn steps."""
-        return replay(image, parameters["steps"])
+        return replay(planes, parameters["steps"])
 
     @staticmethod
     def output_shape(shape: Shape, parameters: Parameters) -> Shape:
@@ -97,16 +158,26 @@ class InOrder(Chain):
 
 @dataclass(frozen=True)
 class Shuffle(Chain):
-    """`shuffle: [A, B, ...]`: all of them, every order as likely as any other."""
+    """`shuffle: [A, B, ...]`: all of them, every order as likely as any other.
+
+    Members with `keep_order: true` stay in the order in which they are written, wherever the others fall.
+
+    Attributes:
+        ordered: positions of the members that keep their order.
+    """
 
     name: ClassVar[str] = "shuffle"
     members: tuple[Degradation, ...]
+    ordered: frozenset[int] = frozenset()
 
     def draw_order(self, rng: np.random.Generator) -> Sequence[Degradation]:
-        return [self.members[index] for index in rng.permutation(len(self.members)).tolist()]
+        drawn = rng.permutation(len(self.members)).tolist()
+        in_order = iter(sorted(self.ordered))
+        return [self.members[next(in_order) if index in self.ordered else index] for index in drawn]
 
     def to_json(self) -> Any:
-        return [{each.name: each.to_json()} for each in self.members]
+        kept = [{"keep_order": True} if index in self.ordered else {} for index in range(len(self.members))]
+        return [{**flag, each.name: each.to_json()} for flag, each in zip(kept, self.members, strict=True)]
 
 
 @dataclass(frozen=True)

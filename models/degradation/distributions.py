@@ -1,7 +1,7 @@
 """Distributions from which a degradation draws its numbers.
 
-In a recipe: a bare number or `{constant: a}`, `{uniform: [a, b]}`, `{log_uniform: [a, b]}`, `{choice: [a, b, c]}`, and
-`{choice: [a, b, c], weights: [1, 2, 1]}`.
+In a recipe: a bare number or `{constant: a}`, `{uniform: [a, b]}`, `{log_uniform: [a, b]}`, `{normal: [mean, std]}`,
+`{choice: [a, b, c]}`, and `{choice: [a, b, c], weights: [1, 2, 1]}`. Words are bare or chosen: `{choice: [reflect, circular]}`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Distribution(Protocol):
 
 
 Drawable: TypeAlias = Distribution | float  # what Python code may write for a parameter: 0.1, Uniform(0, 0.2)
+TRUNCATION = 4.0  # of a normal distribution, in standard deviations: a draw in 16,000 is drawn again
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,33 @@ class LogUniform:
 
 
 @dataclass(frozen=True)
+class Normal:
+    """The bell curve, cut off at four standard deviations so that bounds can be checked before the run."""
+
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.std < math.inf:
+            raise ValueError(f"normal: the standard deviation {self.std} must be finite and not negative")
+
+    def sample(self, rng: np.random.Generator) -> float:
+        drawn = math.inf
+        while abs(drawn) > TRUNCATION:
+            drawn = float(rng.standard_normal())
+        return self.mean + self.std * drawn
+
+    def sample_integer(self, rng: np.random.Generator) -> int:
+        return round(self.sample(rng))
+
+    def values(self) -> tuple[float, ...]:
+        return (self.mean - TRUNCATION * self.std, self.mean + TRUNCATION * self.std)
+
+    def to_json(self) -> Any:
+        return {"normal": [self.mean, self.std]}
+
+
+@dataclass(frozen=True)
 class Choice:
     """One of `options`, with probabilities proportional to `weights` (all equal without)."""
 
@@ -131,6 +159,36 @@ class Choice:
     def to_json(self) -> Any:
         plain: dict[str, Any] = {"choice": list(self.options)}
         return plain if self.weights is None else plain | {"weights": list(self.weights)}
+
+
+@dataclass(frozen=True)
+class WordChoice:
+    """One of several words, with probabilities proportional to `weights` (all equal without)."""
+
+    options: tuple[str, ...]
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.options:
+            raise ValueError("choice: the list is empty; name at least one word")
+        if self.weights is not None:
+            if len(self.weights) != len(self.options):
+                raise ValueError(f"{len(self.weights)} weights for {len(self.options)} choices; write one for each")
+            check_weights(self.weights)
+
+    def sample(self, rng: np.random.Generator) -> str:
+        if len(self.options) == 1:
+            return self.options[0]
+        return self.options[draw_index(rng, self.weights or (1.0,) * len(self.options))]
+
+    def to_json(self) -> Any:
+        if len(self.options) == 1:
+            return self.options[0]
+        plain: dict[str, Any] = {"choice": list(self.options)}
+        return plain if self.weights is None else plain | {"weights": list(self.weights)}
+
+
+DrawableWord: TypeAlias = WordChoice | str
 
 
 def check_weights(weights: Sequence[float]) -> None:

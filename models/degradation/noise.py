@@ -1,8 +1,9 @@
 """Noise: Gaussian, Poisson, speckle, impulse.
 
-Images are float32, H x W x C, nominally [0, 1]. No result is clipped or rounded: a recipe says so itself, with
+Planes are float32, C x H x W, nominally [0, 1]. No result is clipped or rounded: a recipe says so itself, with
 `round_to_8bit`. Every kernel is a function of the picture, its parameters and the generator of its own stream. Noise is
-independent in each sample, that is, in each channel of each pixel.
+independent in each sample, that is, in each channel of each pixel. The numbers are always drawn by NumPy, so that a
+tensor on an accelerator gets the same noise.
 """
 
 from __future__ import annotations
@@ -13,47 +14,48 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from models.degradation.distributions import Drawable
-from models.degradation.protocol import Image, Operator, Parameters, Quantity
+from models.degradation.planes import Planes, like, namespace, to_numpy
+from models.degradation.protocol import Operator, Parameters, Quantity
 from transforms.randomness import from_stream
 
 _BLOCK_SAMPLES = 1 << 20
 
 
-def gaussian_noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
+def gaussian_noise(planes: Planes, sigma: float, rng: np.random.Generator) -> Planes:
     """y = x + sigma N,  N ~ N(0, 1): mean x, variance sigma^2."""
-    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    noise = rng.standard_normal(tuple(planes.shape), dtype=np.float32)
     noise *= np.float32(sigma)
-    noise += image
-    return noise
-
-
-def poisson_noise(image: Image, photons: float, rng: np.random.Generator) -> Image:
-    """y = K / P,  K ~ Poisson(P max(x, 0)): mean x, variance x / P. Below black there is no light, so that is black."""
-    noisy = np.empty_like(image)
-    # Rows at a time, since the counts and their means take 64 bits; the draws come in the same order as at once.
-    rows = max(1, _BLOCK_SAMPLES // max(1, image[:1].size))
-    for top in range(0, len(image), rows):
-        expected = np.maximum(image[top : top + rows], 0).astype(np.float64) * photons
-        noisy[top : top + rows] = rng.poisson(expected) / photons
+    noisy = like(noise, planes)
+    noisy += planes
     return noisy
 
 
-def speckle(image: Image, sigma: float, rng: np.random.Generator) -> Image:
+def poisson_noise(planes: Planes, photons: float, rng: np.random.Generator) -> Planes:
+    """y = K / P,  K ~ Poisson(P max(x, 0)): mean x, variance x / P. Below black there is no light, so that is black."""
+    flat = to_numpy(planes).reshape(-1)
+    noisy = np.empty_like(flat)
+    # Blocks, since the counts and their means take 64 bits; the draws come in the same order as at once.
+    for start in range(0, flat.size, _BLOCK_SAMPLES):
+        expected = np.maximum(flat[start : start + _BLOCK_SAMPLES], 0).astype(np.float64) * photons
+        noisy[start : start + _BLOCK_SAMPLES] = rng.poisson(expected) / photons
+    return like(noisy.reshape(planes.shape), planes)
+
+
+def speckle(planes: Planes, sigma: float, rng: np.random.Generator) -> Planes:
     """y = x (1 + sigma N),  N ~ N(0, 1): mean x, variance (sigma x)^2."""
-    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    noise = rng.standard_normal(tuple(planes.shape), dtype=np.float32)
     noise *= np.float32(sigma)
     noise += np.float32(1)
-    noise *= image
-    return noise
-
-
-def impulse_noise(image: Image, density: float, salt: float, rng: np.random.Generator) -> Image:
-    """y = 1 with probability d s, 0 with probability d (1 - s), x otherwise."""
-    chance = rng.random(image.shape, dtype=np.float32)
-    noisy = image.copy()
-    noisy[chance < density] = 0
-    noisy[chance < density * salt] = 1
+    noisy = like(noise, planes)
+    noisy *= planes
     return noisy
+
+
+def impulse_noise(planes: Planes, density: float, salt: float, rng: np.random.Generator) -> Planes:
+    """y = 1 with probability d s, 0 with probability d (1 - s), x otherwise."""
+    chance = rng.random(tuple(planes.shape), dtype=np.float32)
+    noisy = namespace(planes).where(like(chance < density, planes), 0.0 * planes, planes)
+    return namespace(planes).where(like(chance < density * salt, planes), 0.0 * planes + 1, noisy)
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ class GaussianNoise(Operator):
     sigma: Annotated[Drawable, Quantity(meaning="standard deviation; white is 1, so 25/255 is the usual 25", minimum=0)]
 
     @staticmethod
-    def apply(image: Image, parameters: Parameters) -> Image:
-        return gaussian_noise(image, parameters["sigma"], from_stream(parameters["stream"]))
+    def apply(planes: Planes, parameters: Parameters) -> Planes:
+        return gaussian_noise(planes, parameters["sigma"], from_stream(parameters["stream"]))
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ class PoissonNoise(Operator):
     photons: Annotated[Drawable, Quantity(meaning="photon count at white", above=0, maximum=1e12)]
 
     @staticmethod
-    def apply(image: Image, parameters: Parameters) -> Image:
-        return poisson_noise(image, parameters["photons"], from_stream(parameters["stream"]))
+    def apply(planes: Planes, parameters: Parameters) -> Planes:
+        return poisson_noise(planes, parameters["photons"], from_stream(parameters["stream"]))
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,8 @@ class SpeckleNoise(Operator):
     sigma: Annotated[Drawable, Quantity(meaning="standard deviation in units of the sample's own value", minimum=0)]
 
     @staticmethod
-    def apply(image: Image, parameters: Parameters) -> Image:
-        return speckle(image, parameters["sigma"], from_stream(parameters["stream"]))
+    def apply(planes: Planes, parameters: Parameters) -> Planes:
+        return speckle(planes, parameters["sigma"], from_stream(parameters["stream"]))
 
 
 @dataclass(frozen=True)
@@ -117,5 +119,5 @@ class ImpulseNoise(Operator):
     salt: Annotated[Drawable, Quantity(meaning="share of white among them", minimum=0, maximum=1)] = 0.5
 
     @staticmethod
-    def apply(image: Image, parameters: Parameters) -> Image:
-        return impulse_noise(image, parameters["density"], parameters["salt"], from_stream(parameters["stream"]))
+    def apply(planes: Planes, parameters: Parameters) -> Planes:
+        return impulse_noise(planes, parameters["density"], parameters["salt"], from_stream(parameters["stream"]))

@@ -1,16 +1,18 @@
 """What a degradation is: `sample` draws its parameters, `apply` uses them.
 
-Three layers, as in torchvision's transforms v2: a *kernel* is a plain function on arrays, `speckle(image, sigma, rng)`;
+Three layers, as in torchvision's transforms v2: a *kernel* is a plain function on arrays, `speckle(planes, sigma, rng)`;
 `sample` draws parameters from the distributions of a recipe; `apply` unpacks parameters and calls the kernel. The
 parameters are plain JSON and hold everything that `apply` needs, down to the key of the noise stream. `apply` is a
 static method, so it cannot look at the distributions: any pair can be made again from its JSON and the clean picture,
 without the recipe.
+
+Pictures are *planes* here: C x H x W float32, a NumPy array or a PyTorch tensor (`models.degradation.planes`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any, ClassVar, Protocol, TypeAlias, get_type_hints
@@ -19,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bounds import Bounds
-from models.degradation.distributions import Constant, Distribution
+from models.degradation.distributions import Constant, Distribution, WordChoice
+from models.degradation.planes import Planes, namespace
 from transforms.randomness import stream_key
 
 Image: TypeAlias = NDArray[np.float32]  # H x W x C, [0, 1] in principle; noise may leave the range
@@ -33,12 +36,12 @@ class Degradation(Protocol):
 
     name: ClassVar[str]
 
-    def sample(self, rng: np.random.Generator, shape: Shape) -> Parameters:
-        """Draws parameters, plain JSON, for a picture of this shape."""
+    def sample(self, rng: np.random.Generator, shape: Shape, clean_shape: Shape | None = None) -> Parameters:
+        """Draws parameters, plain JSON, for a picture of `shape`; the chain began with a clean one of `clean_shape`."""
 
     @staticmethod
-    def apply(image: Image, parameters: Parameters) -> Image:
-        """The degraded picture, float32, H x W x C. The input is left as it is."""
+    def apply(planes: Planes, parameters: Parameters) -> Planes:
+        """The degraded picture, float32, C x H x W. The input is left as it is."""
 
     @staticmethod
     def output_shape(shape: Shape, parameters: Parameters) -> Shape:
@@ -46,14 +49,6 @@ class Degradation(Protocol):
 
     def to_json(self) -> Any:
         """The configuration, as a recipe writes it under the operator's name."""
-
-
-class LinearDegradation(Degradation, Protocol):
-    """A linear A. A solver inverts it through `adjoint`:  <A x, y> = <x, A^T y>  for all x and y."""
-
-    @staticmethod
-    def adjoint(image: Image, parameters: Parameters, shape: Shape) -> Image:
-        """A^T of a picture in the range of A; `shape` is that of the clean picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,20 +65,57 @@ class Quantity(Bounds):
         """Draws a plain Python number, fit for JSON."""
         return distribution.sample_integer(rng) if self.integer else distribution.sample(rng)
 
+    def check(self, distribution: Distribution) -> None:
+        """Raises ValueError for a distribution that may leave the bounds."""
+        for value in distribution.values():
+            if (complaint := self.complaint(value)) is not None:
+                raise ValueError(complaint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wording:
+    """A word that an operator draws, often a named method: `boundary: Annotated[DrawableWord, Wording(...)]`."""
+
+    meaning: str
+    options: tuple[str, ...]
+
+    def draw(self, choice: WordChoice, rng: np.random.Generator) -> str:
+        """Draws a word."""
+        return choice.sample(rng)
+
+    def check(self, choice: WordChoice) -> None:
+        """Raises ValueError for a word that is not an option."""
+        for word in choice.options:
+            if word not in self.options:
+                raise ValueError(f"{word!r} is not one of {', '.join(self.options)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Location:
+    """A file or a list of files, named in the recipe by path or URL: `kernels: Annotated[str, Location(meaning="...")]`.
+
+    The operator reads it while it samples and puts what it read into the parameters, so that `apply` needs no file.
+    """
+
+    meaning: str
+
+
+Setting: TypeAlias = Quantity | Wording | Location
+
 
 @cache
-def quantities(operator: type[Operator]) -> Mapping[str, Quantity]:
-    """The drawn parameters of an operator class, in the order of its fields."""
+def settings(operator: type[Operator]) -> Mapping[str, Setting]:
+    """The settings of an operator class, in the order of its fields."""
     hints = get_type_hints(operator, include_extras=True)
     annotations = {each.name: getattr(hints[each.name], "__metadata__", ()) for each in fields(operator)}
-    return {name: extras[0] for name, extras in annotations.items() if extras and isinstance(extras[0], Quantity)}
+    return {name: extras[0] for name, extras in annotations.items() if extras and isinstance(extras[0], Setting)}
 
 
 @cache
-def defaults(operator: type[Operator]) -> Mapping[str, Distribution]:
-    """The drawn parameters that may be left out, with their value then."""
+def defaults(operator: type[Operator]) -> Mapping[str, Any]:
+    """The settings that may be left out, with their value then."""
     given = {each.name: each.default for each in fields(operator) if each.default is not MISSING}
-    return {name: _distribution(given[name]) for name in quantities(operator) if name in given}
+    return {name: as_drawable(given[name], setting) for name, setting in settings(operator).items() if name in given}
 
 
 @dataclass(frozen=True)
@@ -91,24 +123,28 @@ class Operator(ABC):
     """Base of the elementary degradations: draws each annotated field, and a stream key if the operator is noisy.
 
     Raises:
-        ValueError: a number outside the bounds of its field.
+        ValueError: a number outside the bounds of its field, a word that is no option.
     """
 
     name: ClassVar[str]
     noisy: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for name, quantity in quantities(type(self)).items():
-            distribution = _distribution(getattr(self, name))
-            for value in distribution.values():
-                if (complaint := quantity.complaint(value)) is not None:
-                    raise ValueError(f"{name}: {complaint}")
-            object.__setattr__(self, name, distribution)  # frozen, but a bare number becomes a Constant once, here
+        for name, setting in settings(type(self)).items():
+            drawable = as_drawable(getattr(self, name), setting)
+            if not isinstance(setting, Location):
+                try:
+                    setting.check(drawable)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+            object.__setattr__(self, name, drawable)  # frozen, but a bare number becomes a Constant once, here
 
-    def sample(self, rng: np.random.Generator, shape: Shape) -> Parameters:
-        """Draws every parameter; none depends on the picture's shape."""
+    def sample(self, rng: np.random.Generator, shape: Shape, clean_shape: Shape | None = None) -> Parameters:
+        """Draws every number and word, in the order of the fields; none depends on the picture's shape."""
         parameters: dict[str, Any] = {
-            name: quantity.draw(getattr(self, name), rng) for name, quantity in quantities(type(self)).items()
+            name: setting.draw(getattr(self, name), rng)
+            for name, setting in settings(type(self)).items()
+            if not isinstance(setting, Location)
         }
         if self.noisy:
             parameters["stream"] = stream_key(rng)
@@ -116,21 +152,52 @@ class Operator(ABC):
 
     @staticmethod
     @abstractmethod
-    def apply(image: Image, parameters: Parameters) -> Image:
-        """The degraded picture, float32, H x W x C. The input is left as it is."""
+    def apply(planes: Planes, parameters: Parameters) -> Planes:
+        """The degraded picture, float32, C x H x W. The input is left as it is."""
+
+    @classmethod
+    def apply_each(cls, batch: Planes, parameters: Sequence[Parameters]) -> Planes:
+        """Degrades N x C x H x W pictures, each with parameters of its own, whose results have one shape."""
+        return namespace(batch).stack([cls.apply(planes, own) for planes, own in zip(batch, parameters, strict=True)])
 
     @staticmethod
     def output_shape(shape: Shape, parameters: Parameters) -> Shape:
         """Unchanged."""
         return shape
 
+    @staticmethod
+    def arrays(shape: Shape, parameters: Parameters) -> Mapping[str, NDArray[Any]]:
+        """Arrays that a record may carry beside the pictures, for a picture of `shape`.
+
+        "kernel": float32, kh x kw, the point spread function. "mask": uint8, H x W, 255 where the picture is intact.
+        "motion": float32, 2 x H x W, horizontal and vertical motion in pixels.
+        """
+        return {}
+
     def to_json(self) -> Any:
-        """Parameter name -> distribution."""
-        return {name: getattr(self, name).to_json() for name in quantities(type(self))}
+        """Setting -> its distribution, word or path."""
+        return {name: written(getattr(self, name)) for name in settings(type(self))}
 
 
-def _distribution(value: Any) -> Distribution:
-    if isinstance(value, int | float):
+@dataclass(frozen=True)
+class LinearOperator(Operator):
+    """A linear A. A solver inverts it through `adjoint`:  <A x, y> = <x, A^T y>  for all x and y."""
+
+    @staticmethod
+    @abstractmethod
+    def adjoint(planes: Planes, parameters: Parameters, shape: Shape) -> Planes:
+        """A^T of a picture in the range of A; `shape` is that of the picture that A was applied to."""
+
+
+def as_drawable(value: Any, setting: Setting) -> Any:
+    """A bare number as a Constant, a bare word as a WordChoice of one; all else as it is."""
+    if isinstance(setting, Quantity) and isinstance(value, int | float):
         return Constant(value)
-    distribution: Distribution = value
-    return distribution
+    if isinstance(setting, Wording) and isinstance(value, str):
+        return WordChoice((value,))
+    return value
+
+
+def written(value: Any) -> Any:
+    """A setting as a recipe writes it."""
+    return value.to_json() if hasattr(value, "to_json") else value

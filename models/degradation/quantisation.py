@@ -8,18 +8,16 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from models.degradation.distributions import Drawable
-from models.degradation.protocol import Image, Operator, Parameters, Quantity
+from models.degradation.planes import Planes, like, namespace, to_numpy
+from models.degradation.protocol import Operator, Parameters, Quantity
 from transforms.value_range import from_float, to_float
 
 
-def quantise(image: Image, levels: int) -> Image:
+def quantise(planes: Planes, levels: int) -> Planes:
     """y = round((L - 1) clip(x)) / (L - 1): L equidistant levels from black to white, halves to even."""
-    steps = np.float32(levels - 1)
-    rounded = np.clip(image, 0, 1)
-    rounded *= steps
-    np.rint(rounded, out=rounded)
-    rounded /= steps
-    return rounded
+    xp = namespace(planes)
+    steps = float(levels - 1)
+    return xp.round(xp.clip(planes, 0, 1) * steps) / steps
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,8 @@ class UniformQuantisation(Operator):
     ]
 
     @staticmethod
-    def apply(image: Image, parameters: Parameters) -> Image:
-        return quantise(image, parameters["levels"])
+    def apply(planes: Planes, parameters: Parameters) -> Planes:
+        return quantise(planes, parameters["levels"])
 
 
 @dataclass(frozen=True)
@@ -46,5 +44,5 @@ class RoundTo8Bit(Operator):
     name: ClassVar[str] = "round_to_8bit"
 
     @staticmethod
-    def apply(image: Image, parameters: Parameters) -> Image:
-        return to_float(from_float(image, np.uint8))
+    def apply(planes: Planes, parameters: Parameters) -> Planes:
+        return like(to_float(from_float(to_numpy(planes), np.uint8)), planes)

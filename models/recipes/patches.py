@@ -44,8 +44,35 @@ class Cut:
         return cls(**plain)
 
 
+def sharpness(image: Image) -> float:
+    """Standard deviation of the Laplacian of the mean of the channels; white is 1. Out of focus, it falls to the noise.
+
+    Source: Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000 (variance of the Laplacian).
+    """
+    if min(image.shape[:2]) < 3:
+        return 0.0
+    gray = image.mean(axis=2)
+    middle = gray[1:-1, 1:-1]
+    laplacian = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:] - 4 * middle
+    return float(laplacian.std())
+
+
+def difference_hash(image: Image) -> int:
+    """64 bits: whether each of 8 x 9 cells is brighter than its right neighbour. Pictures that look alike differ in few.
+
+    Source: Krawetz, "Kind of like that", 2013 (dHash).
+    """
+    gray = image.mean(axis=2)
+    rows, columns = (np.linspace(0, side, cells + 1).astype(int)[:-1] for side, cells in zip(gray.shape, (8, 9), strict=True))
+    cells = np.add.reduceat(np.add.reduceat(gray, rows, axis=0), columns, axis=1)
+    cells /= np.outer(np.diff(rows, append=gray.shape[0]), np.diff(columns, append=gray.shape[1]))
+    return int.from_bytes(np.packbits(cells[:, :-1] > cells[:, 1:]).tobytes(), "big")
+
+
 SIZE = Bounds(minimum=1, integer=True)
 COUNT = Bounds(minimum=1, integer=True)
+SHARPNESS = Bounds(minimum=0, maximum=4)
+HASH_DISTANCE = Bounds(minimum=0, maximum=32, integer=True)
 MINIMUM_STD = Bounds(minimum=0, maximum=0.5)  # no picture in [0, 1] varies more than half black, half white
 
 
@@ -59,7 +86,10 @@ class Patches:
         flips: mirror half of them.
         rotations: turn by 0, 90, 180 or 270 degrees, each as likely.
         minimum_std: a place is flat, and drawn again, if no channel's standard deviation reaches this; white is 1.
-        attempts: draws before a flat place is given up.
+        attempts: draws before a flat or blurred place is given up.
+        minimum_sharpness: a place is blurred, and drawn again, if `sharpness` does not reach this; 0 takes all.
+        minimum_hash_distance: a patch is a duplicate, and left out, if its `difference_hash` differs in fewer bits from
+            that of an earlier patch of the same picture; 0 takes all.
 
     Raises:
         ConfigurationError: a number outside its bounds.
@@ -71,9 +101,18 @@ class Patches:
     rotations: bool = False
     minimum_std: float = 0.0
     attempts: int = 10
+    minimum_sharpness: float = 0.0
+    minimum_hash_distance: int = 0
 
     def __post_init__(self) -> None:
-        limits = {"size": SIZE, "per_image": COUNT, "minimum_std": MINIMUM_STD, "attempts": COUNT}
+        limits = {
+            "size": SIZE,
+            "per_image": COUNT,
+            "minimum_std": MINIMUM_STD,
+            "attempts": COUNT,
+            "minimum_sharpness": SHARPNESS,
+            "minimum_hash_distance": HASH_DISTANCE,
+        }
         for name, bounds in limits.items():
             if (complaint := bounds.complaint(getattr(self, name))) is not None:
                 raise ConfigurationError(f"patches: {name}: {complaint}")
@@ -89,6 +128,10 @@ class Patches:
             rotation=int(rng.integers(4)) if self.rotations else 0,
         )
 
-    def is_flat(self, image: Image) -> bool:
-        """Whether there is nothing to learn from a patch."""
-        return self.minimum_std > 0 and float(image.std(axis=(0, 1)).max()) < self.minimum_std
+    def complaint(self, image: Image) -> str | None:
+        """Why there is nothing to learn from a patch: "flat", "blurred", or None."""
+        if self.minimum_std > 0 and float(image.std(axis=(0, 1)).max()) < self.minimum_std:
+            return "flat"
+        if self.minimum_sharpness > 0 and sharpness(image) < self.minimum_sharpness:
+            return "blurred"
+        return None

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from models.degradation.chains import draw_steps, replay
-from models.degradation.protocol import Degradation, Image
+from models.degradation.chains import arrays_of, draw_steps, replay
+from models.degradation.planes import to_image, to_planes
+from models.degradation.protocol import Degradation, Image, Shape
 from models.recipes.channels import CHANNELS, with_channels
-from models.recipes.patches import Cut, Patches
+from models.recipes.patches import Cut, Patches, difference_hash
 from transforms.errors import ConfigurationError
 from transforms.randomness import generator
 from transforms.value_range import Samples, to_float
 
 STORES = ("png", "npy")
+ARRAYS = ("kernel", "mask", "motion")
 _STEP_CUT, _STEP_DEGRADE = 0, 1  # independent draws: another way of cutting leaves the noise as it is
 
 
@@ -35,21 +39,27 @@ class Pair:
         degraded: float32; may leave [0, 1] unless the recipe rounds it.
         parameters: plain JSON: `channels`, `cut` and the drawn `degradation`: all that `Recipe.replay` needs.
         patch: its number in the picture.
+        rejected: places that were drawn before this one and not taken, by reason.
+        arrays: kernels, masks and motion fields, those that the recipe asks for.
     """
 
     clean: Image
     degraded: Image
     parameters: dict[str, Any]
     patch: int
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """No pair for this patch; `reason` is counted ("too_small", "flat"), `detail` is for a person."""
+    """No pair for this patch; `reason` is the last one ("too_small", "flat", "blurred", "duplicate"), `detail` is for a
+    person, `rejected` counts all places that were not taken, by reason."""
 
     patch: int
     reason: str
     detail: str
+    rejected: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,9 +73,12 @@ class Recipe:
         channels: the clean picture is taken "as_is", or made "gray" (BT.601 luma) or "rgb" before all else.
         patches: None for whole pictures.
         store: file type of the degraded picture: "png" clips and rounds, "npy" keeps float32 as it is.
+        crop_to_multiple: the clean picture loses rows at the bottom and columns at the right until both sides are
+            multiples of this (MATLAB scripts call it modcrop).
+        arrays: which arrays a pair carries beside its pictures: "kernel", "mask", "motion".
 
     Raises:
-        ConfigurationError: unknown `channels` or `store`.
+        ConfigurationError: unknown `channels`, `store` or `arrays`, or patches that are no multiple.
     """
 
     name: str
@@ -75,11 +88,17 @@ class Recipe:
     channels: str = "as_is"
     patches: Patches | None = None
     store: str = "png"
+    crop_to_multiple: int = 1
+    arrays: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, known in (("channels", CHANNELS), ("store", STORES)):
-            if getattr(self, name) not in known:
-                raise ConfigurationError(f"recipe {self.name!r}: {name}: {getattr(self, name)!r} is not one of {known}")
+        words = [("channels", self.channels, CHANNELS), ("store", self.store, STORES)]
+        for name, word, known in words + [("arrays", word, ARRAYS) for word in self.arrays]:
+            if word not in known:
+                raise ConfigurationError(f"recipe {self.name!r}: {name}: {word!r} is not one of {known}")
+        if self.crop_to_multiple < 1:
+            raise ConfigurationError(f"recipe {self.name!r}: crop_to_multiple: {self.crop_to_multiple} is less than 1")
+        self._patches(None)
 
     def pair(self, samples: Samples, *, key: str, patch: int, seed: int, size: int | None = None) -> Pair | Rejection:
         """Makes one pair.
@@ -95,35 +114,63 @@ class Recipe:
             ValueError: samples of another shape.
             TypeError: samples of another type.
         """
-        found = self._cut(samples, self._patches(size), generator(seed, key, patch, _STEP_CUT), patch)
-        if isinstance(found, Rejection):
-            return found
-        cut, clean = found
-        steps = draw_steps(self.degradation, generator(seed, key, patch, _STEP_DEGRADE), clean.shape)
-        parameters = {"channels": self.channels, "cut": cut.to_json(), "degradation": steps}
-        return Pair(clean, self.degrade(clean, parameters), parameters, patch)
+        found = self._cut(samples, self._patches(size), key, patch, seed)
+        return found if isinstance(found, Rejection) else self._pair(found, key, seed)
 
     def pairs(
-        self, samples: Samples, *, key: str, seed: int, per_image: int | None = None, size: int | None = None
+        self,
+        samples: Samples,
+        *,
+        key: str,
+        seed: int,
+        per_image: int | None = None,
+        size: int | None = None,
+        patches: Collection[int] | None = None,
     ) -> Iterator[Pair | Rejection]:
-        """Makes the pairs 0, 1, ... of a picture; one that is too small gives a single rejection."""
-        planned = self.patches.per_image if self.patches else 1
-        for patch in range(planned if per_image is None else per_image):
-            made = self.pair(samples, key=key, patch=patch, seed=seed, size=size)
-            yield made
-            if isinstance(made, Rejection) and made.reason == "too_small":
+        """Makes the pairs 0, 1, ... of a picture, or those of them that `patches` names.
+
+        A picture that is too small gives a single rejection. A duplicate is left out whatever `patches` names: whether a
+        patch is one depends on those before it, which are cut, though not degraded, if they are not asked for.
+        """
+        wanted = range((self.patches.per_image if self.patches else 1) if per_image is None else per_image)
+        settings = self._patches(size)
+        hashes: list[int] = []
+        compares = settings is not None and settings.minimum_hash_distance > 0
+        for patch in wanted:
+            asked = patches is None or patch in patches
+            if not asked and not compares:
+                continue
+            found = self._cut(samples, settings, key, patch, seed)
+            if isinstance(found, _Found) and settings is not None and compares:
+                found = _unless_duplicate(found, hashes, settings.minimum_hash_distance)
+            if asked:
+                yield found if isinstance(found, Rejection) else self._pair(found, key, seed)
+            if isinstance(found, Rejection) and found.reason == "too_small":
                 return
+
+    def _pair(self, found: _Found, key: str, seed: int) -> Pair:
+        clean = found.clean
+        steps = draw_steps(self.degradation, generator(seed, key, found.patch, _STEP_DEGRADE), _shape(clean))
+        parameters = {"channels": self.channels, "cut": found.cut.to_json(), "degradation": steps}
+        return self._finished(clean, parameters, found.patch, found.rejected)
+
+    def _finished(self, clean: Image, parameters: dict[str, Any], patch: int, rejected: Mapping[str, int]) -> Pair:
+        arrays: dict[str, NDArray[Any]] = {}
+        if self.arrays:
+            drawn = arrays_of(_shape(clean), parameters["degradation"])
+            arrays = {name: array for name, array in drawn.items() if name.rstrip("0123456789") in self.arrays}
+        return Pair(clean, self.degrade(clean, parameters), parameters, patch, rejected, arrays)
 
     def degrade(self, clean: Image, parameters: Mapping[str, Any]) -> Image:
         """The degraded picture again, from the pair's clean picture and its parameters: the same bytes."""
-        degraded = replay(clean, parameters["degradation"])
+        degraded = to_image(replay(to_planes(clean), parameters["degradation"]))
         # A chain of which every step stayed away hands the clean picture back; the two halves must not share memory.
         return degraded.copy() if np.may_share_memory(degraded, clean) else degraded
 
     def replay(self, samples: Samples, parameters: Mapping[str, Any], patch: int = 0) -> Pair:
         """The whole pair again, from the picture that it was cut from and its parameters: the same bytes."""
         clean = _clean(samples, Cut.from_json(parameters["cut"]), parameters["channels"])
-        return Pair(clean, self.degrade(clean, parameters), dict(parameters), patch)
+        return self._finished(clean, dict(parameters), patch, {})
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON with every default written out; `load_recipe` reads it."""
@@ -141,30 +188,66 @@ class Recipe:
             "patches": asdict(self.patches) if self.patches else None,
             "degradation": {self.degradation.name: self.degradation.to_json()},
             "store": self.store,
+            "crop_to_multiple": self.crop_to_multiple,
+            "arrays": list(self.arrays),
         }
 
     def _patches(self, size: int | None) -> Patches | None:
-        if size is None or (self.patches is not None and self.patches.size == size):
-            return self.patches
-        return replace(self.patches, size=size) if self.patches else Patches(size)
+        patches = self.patches
+        if size is not None and (patches is None or patches.size != size):
+            patches = replace(patches, size=size) if patches else Patches(size)
+        if patches is not None and patches.size % self.crop_to_multiple:
+            raise ConfigurationError(
+                f"recipe {self.name!r}: patches of {patches.size} pixels are no multiple of crop_to_multiple "
+                f"{self.crop_to_multiple}; choose another size"
+            )
+        return patches
 
-    def _cut(
-        self, samples: Samples, patches: Patches | None, rng: np.random.Generator, patch: int
-    ) -> tuple[Cut, Image] | Rejection:
-        height, width = samples.shape[:2]
+    def _cut(self, samples: Samples, patches: Patches | None, key: str, patch: int, seed: int) -> _Found | Rejection:
+        height, width = (side - side % self.crop_to_multiple for side in samples.shape[:2])
+        if min(height, width) < (patches.size if patches else 1):
+            side = patches.size if patches else self.crop_to_multiple
+            detail = f"the picture's {samples.shape[1]}x{samples.shape[0]} pixels hold no patch of {side}x{side}"
+            return Rejection(patch, "too_small", detail, {"too_small": 1})
         if patches is None:
             cut = Cut(0, 0, height, width)
-            return cut, _clean(samples, cut, self.channels)
-        if patches.size > min(height, width):
-            detail = f"the picture's {width}x{height} pixels hold no patch of {patches.size}x{patches.size}"
-            return Rejection(patch, "too_small", detail)
+            return _Found(patch, cut, _clean(samples, cut, self.channels), {})
+        rng = generator(seed, key, patch, _STEP_CUT)
+        rejected: Counter[str] = Counter()
         for _ in range(patches.attempts):
-            cut = patches.draw(rng, height, width)
+            cut = patches.draw(rng, *samples.shape[:2])
             clean = _clean(samples, cut, self.channels)
-            if not patches.is_flat(clean):
-                return cut, clean
-        detail = f"{patches.attempts} places, all with a standard deviation below {patches.minimum_std:g}"
-        return Rejection(patch, "flat", detail)
+            reason = patches.complaint(clean)
+            if reason is None:
+                return _Found(patch, cut, clean, rejected)
+            rejected[reason] += 1
+            last = reason
+        detail = f"{patches.attempts} places, all flat or blurred by the recipe's limits"
+        return Rejection(patch, last, detail, rejected)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A place that was taken, with its clean picture."""
+
+    patch: int
+    cut: Cut
+    clean: Image
+    rejected: Mapping[str, int]
+
+
+def _unless_duplicate(found: _Found, hashes: list[int], minimum_distance: int) -> _Found | Rejection:
+    mine = difference_hash(found.clean)
+    if any((mine ^ other).bit_count() < minimum_distance for other in hashes):
+        detail = f"looks like an earlier patch of this picture: fewer than {minimum_distance} of 64 hash bits differ"
+        return Rejection(found.patch, "duplicate", detail, Counter(found.rejected) + Counter(duplicate=1))
+    hashes.append(mine)
+    return found
+
+
+def _shape(image: Image) -> Shape:
+    height, width, channels = image.shape
+    return height, width, channels
 
 
 def _clean(samples: Samples, cut: Cut, channels: str) -> Image:
