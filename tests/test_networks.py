@@ -15,7 +15,13 @@ EVERY = [
     ("model3", {"channels": 3}),
     ("model3", {"channels": 1, "layers": 4}),
     ("dncnn", {"channels": 1, "layers": 17}),
+    ("dae", {"channels": 3, "layers": 20}),
+    ("srcnn", {"channels": 1, "filters": (9, 1, 5)}),
+    ("vdsr", {"channels": 1}),
+    ("scn", {"channels": 1}),
+    ("text_deblur", {"channels": 1, "variant": "L10-XS"}),
 ]
+SMALLEST = {"scn": 7}  # it reflects six pixels at the border
 
 
 def parameters(name: str, **settings: int) -> int:
@@ -38,6 +44,31 @@ def test_parameter_counts(name: str, settings: dict[str, int], published: int) -
     assert parameters(name, **settings) == published
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "weights", "field"),
+    [
+        ("srcnn", {"filters": (9, 1, 5)}, 8_032, 13),
+        ("srcnn", {"filters": (9, 3, 5)}, 24_416, 15),
+        ("srcnn", {"filters": (9, 5, 5)}, 57_184, 17),
+        ("vdsr", {}, 664_704, 41),
+        ("dncnn", {"layers": 17}, 576 + 15 * 36_864 + 576, 35),
+        ("text_deblur", {"variant": "L15"}, 2_253_376, 51),  # the paper: 2.3 million
+    ],
+)
+def test_weights_without_biases_and_receptive_fields_as_published(name, settings, weights, field) -> None:
+    network = build_network(name, settings)
+    assert sum(each.numel() for each in network.parameters() if each.dim() == 4) == weights
+    assert network.receptive_field == field
+
+
+def test_the_text_network_makes_150_pixels_of_200_while_it_learns() -> None:
+    network = build_network("text_deblur", {"channels": 3}).train()
+    assert network(torch.rand(1, 3, 200, 200)).shape == (1, 3, 150, 150)
+    picture = torch.rand(1, 3, 80, 80)
+    valid = network(picture)
+    assert torch.allclose(network.eval()(picture)[..., 25:-25, 25:-25], valid, atol=1e-5)
+
+
 def test_every_name_in_the_table_is_tested() -> None:
     assert {name for name, _ in EVERY} == set(NETWORKS)
 
@@ -46,7 +77,7 @@ def test_every_name_in_the_table_is_tested() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (7, 13), (20, 9)])
 def test_any_size_goes_in_and_comes_out(name: str, settings: dict[str, int], size: tuple[int, int]) -> None:
     network = build_network(name, settings).eval()
-    picture = torch.rand(2, settings["channels"], *size)
+    picture = torch.rand(2, settings["channels"], *(max(side, SMALLEST.get(name, 1)) for side in size))
     assert network(picture).shape == picture.shape
 
 
@@ -64,7 +95,10 @@ def test_the_receptive_field_is_exactly_the_one_declared(name: str, settings: di
     assert int(reached.max() - reached.min()) + 1 == network.receptive_field
 
 
-@pytest.mark.parametrize(("name", "skips"), [("model1", False), ("model2", True), ("model3", True), ("dncnn", True)])
+@pytest.mark.parametrize(
+    ("name", "skips"),
+    [("model1", False), ("model2", True), ("model3", True), ("dncnn", True), ("dae", True), ("vdsr", True)],
+)
 def test_a_silent_last_layer_leaves_the_input_where_there_is_a_skip(name: str, skips: bool) -> None:
     network = build_network(name, {"channels": 1})
     last = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-1]

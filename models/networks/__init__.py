@@ -23,6 +23,11 @@ NETWORKS: dict[str, str] = {
     "model2": "models.networks.plain.model2",
     "model3": "models.networks.plain.model3",
     "dncnn": "models.networks.dncnn.dncnn",
+    "dae": "models.networks.dae.dae",
+    "srcnn": "models.networks.srcnn.srcnn",
+    "vdsr": "models.networks.vdsr.vdsr",
+    "scn": "models.networks.scn.scn",
+    "text_deblur": "models.networks.text_deblur.text_deblur",
 }
 
 

@@ -52,6 +52,14 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A pair before its degradation: `clean` and `parameters` as in `Pair`."""
+
+    clean: Image
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Rejection:
     """No pair for this patch; `reason` is the last one ("too_small", "flat", "blurred", "duplicate"), `detail` is for a
     person, `rejected` counts all places that were not taken, by reason."""
@@ -70,7 +78,7 @@ class Recipe:
         name: default: that of the file, without its ending.
         degradation: an operator or a chain.
         description, source: for a person: what it is for, and the paper and section that it follows.
-        channels: the clean picture is taken "as_is", or made "gray" (BT.601 luma) or "rgb" before all else.
+        channels: the clean picture is taken "as_is", or made "gray", "luma" or "rgb" (see `models.recipes.channels`) before all else.
         patches: None for whole pictures.
         store: file type of the degraded picture: "png" clips and rounds, "npy" keeps float32 as it is.
         crop_to_multiple: the clean picture loses rows at the bottom and columns at the right until both sides are
@@ -117,6 +125,11 @@ class Recipe:
         found = self._cut(samples, self._patches(size), key, patch, seed)
         return found if isinstance(found, Rejection) else self._pair(found, key, seed)
 
+    def draw(self, samples: Samples, *, key: str, patch: int, seed: int, size: int | None = None) -> Drawn | Rejection:
+        """All that is random in `pair` with the same arguments; nothing is degraded yet."""
+        found = self._cut(samples, self._patches(size), key, patch, seed)
+        return found if isinstance(found, Rejection) else self._drawn(found, key, seed)
+
     def pairs(
         self,
         samples: Samples,
@@ -149,10 +162,13 @@ class Recipe:
                 return
 
     def _pair(self, found: _Found, key: str, seed: int) -> Pair:
-        clean = found.clean
-        steps = draw_steps(self.degradation, generator(seed, key, found.patch, _STEP_DEGRADE), _shape(clean))
-        parameters = {"channels": self.channels, "cut": found.cut.to_json(), "degradation": steps}
-        return self._finished(clean, parameters, found.patch, found.rejected)
+        drawn = self._drawn(found, key, seed)
+        return self._finished(drawn.clean, drawn.parameters, found.patch, found.rejected)
+
+    def _drawn(self, found: _Found, key: str, seed: int) -> Drawn:
+        rng = generator(seed, key, found.patch, _STEP_DEGRADE)
+        steps = draw_steps(self.degradation, rng, _shape(found.clean))
+        return Drawn(found.clean, {"channels": self.channels, "cut": found.cut.to_json(), "degradation": steps})
 
     def _finished(self, clean: Image, parameters: dict[str, Any], patch: int, rejected: Mapping[str, int]) -> Pair:
         arrays: dict[str, NDArray[Any]] = {}
