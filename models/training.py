@@ -19,6 +19,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,17 +27,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from models.checkpoint import FILE_NAME, Progress, load_network, load_optimiser, load_progress, save_checkpoint
+from models.datasets import FreshBatches, FreshPairs, LoadedBatches, PairShards, holds_pairs, read_ahead
 from models.networks import build_network
 from models.networks.network import RestorationNetwork
-from models.recipes import load_recipe
-from models.training_data import PairSource, digest, first_by_hash, load_pictures, pair_source, split_held_out
+from models.recipes import Recipe, load_recipe
+from models.training_data import CleanPicture, digest, first_by_hash, load_pictures, split_held_out
 from models.training_log import LOG_NAME, append_line, draw_curve, forget_after
 from models.training_recipe import TrainingRecipe, load_training_recipe
-from models.validation import ValidationPair, mean_quality, validation_pairs
+from models.validation import ValidationPair, mean_quality, stored_validation_pairs, validation_pairs
 from transforms.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,9 @@ class TrainingOptions:
         validation: URLs and patterns of the validation set; empty: a share of the data is held out.
         resume: continue from the checkpoint in `output`.
         device: `cpu`, `cuda`, ...; empty: a GPU if there is one.
-        loaders: processes that cut patches beside the training; 0 does it in between.
+        loaders: processes that read or make pairs beside the training; 0 does it in between.
+        synthesis: where fresh pairs are made: `loaders`, or `device`, in batches, by a thread of the training's own process;
+            empty: on a GPU if the training runs on one. The device's arithmetic rounds in its own way.
         threads: of torch on the CPU; 0: its default, one per core.
         stop_after: ends (with a checkpoint) at this step, as if interrupted.
     """
@@ -66,20 +70,9 @@ class TrainingOptions:
     resume: bool = False
     device: str = ""
     loaders: int = 1
+    synthesis: str = ""
     threads: int = 0
     stop_after: int | None = None
-
-
-class _Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Batch number n: the draws n * size ... (n + 1) * size - 1."""
-
-    def __init__(self, source: PairSource, size: int) -> None:
-        self._source, self._size = source, size
-
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        drawn = [self._source.draw(step * self._size + slot) for slot in range(self._size)]
-        clean, degraded = (torch.from_numpy(np.stack(half)) for half in zip(*drawn, strict=True))
-        return clean, degraded
 
 
 @dataclass
@@ -123,16 +116,12 @@ def train(recipe: TrainingRecipe, options: TrainingOptions) -> Path:
 def _loop(run: _Run, data: _Data, options: TrainingOptions) -> None:
     """The whole of training: draw, step; log, validate and checkpoint at their times."""
     recipe, last = run.recipe, min(run.recipe.steps, options.stop_after or run.recipe.steps)
-    batches = DataLoader(
-        _Batches(data.source, recipe.batch_size), batch_size=None, sampler=range(run.step, last),
-        num_workers=options.loaders, prefetch_factor=8 if options.loaders else None,
-        pin_memory=run.device.type == "cuda", generator=torch.Generator(),
-    )  # fmt: skip
+    batches = _batches(run, data, options, range(run.step, last))
     started, saved, losses = time.monotonic() - run.elapsed_s, time.monotonic(), []
     bar = tqdm(batches, recipe.name, recipe.steps, initial=run.step, unit="step", disable=not sys.stderr.isatty())
     run.network.train()
-    for clean, degraded in bar:
-        loss = _descend(run, _on(clean, run.device), _on(degraded, run.device))
+    for degraded, clean in bar:
+        loss = _descend(run, _on(degraded, run.device), _on(clean, run.device))
         losses.append(loss)
         run.step += 1
         elapsed_s = time.monotonic() - started
@@ -150,12 +139,31 @@ def _loop(run: _Run, data: _Data, options: TrainingOptions) -> None:
             saved = time.monotonic()
 
 
-def _descend(run: _Run, clean: Tensor, degraded: Tensor) -> Tensor:
+def _batches(run: _Run, data: _Data, options: TrainingOptions, steps: range) -> Iterable[tuple[Tensor, Tensor]]:
+    """Degraded and clean pictures for each step: N x C x h x w and N x C x H x W."""
+    source, size = data.source, run.recipe.batch_size
+    on_device = options.synthesis == "device" or (not options.synthesis and run.device.type == "cuda")
+    if on_device and isinstance(source, FreshPairs):
+        made = FreshBatches(source.pictures, source.recipe, size, source.patch_size, source.seed, run.device)
+        return read_ahead(made, steps)
+    return DataLoader(
+        LoadedBatches(source, size), batch_size=None, sampler=steps,
+        num_workers=options.loaders, prefetch_factor=8 if options.loaders else None,
+        pin_memory=run.device.type == "cuda", generator=torch.Generator(),
+    )  # fmt: skip
+
+
+def _descend(run: _Run, degraded: Tensor, clean: Tensor) -> Tensor:
     """One step down the gradient of the mean squared error; the loss stays on the device, so that nothing waits for it."""
     for group in run.optimiser.param_groups:
         group["lr"] = run.recipe.rate_at(run.step)
     with torch.autocast(run.device.type, torch.bfloat16, enabled=run.recipe.precision == "bfloat16"):
         restored = run.network(degraded)
+    if restored.shape != clean.shape:
+        raise ConfigurationError(
+            f"the network makes {_size(restored)} of {_size(degraded)}, but the clean pictures have {_size(clean)}: its scale, "
+            f"channels or borders do not fit the recipe {run.recipe.degradation!r}"
+        )
     loss = nn.functional.mse_loss(restored.float(), clean)
     run.optimiser.zero_grad()
     torch.autograd.backward(loss)
@@ -165,27 +173,79 @@ def _descend(run: _Run, clean: Tensor, degraded: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Data:
-    """Pictures to learn from and to be judged by, and the hash of all that decides the weights."""
+    """Pairs to learn from and to be judged by, and the hash of all that decides the weights."""
 
-    source: PairSource
+    source: FreshPairs | PairShards
     validation: list[ValidationPair]
     fingerprint: str
 
 
 def _read_data(recipe: TrainingRecipe, options: TrainingOptions) -> _Data:
-    degradation, channels = load_recipe(recipe.degradation), recipe.network.channels
-    pictures = load_pictures(options.data, channels, recipe.scales)
+    """Stored pairs if the data holds pairs, otherwise fresh ones."""
+    degradation = load_recipe(recipe.degradation)
+    source, validation, content = (_stored if holds_pairs(options.data) else _fresh)(recipe, degradation, options)
+    _refuse_other_channels(source, recipe)
     if options.validation:
-        judged = load_pictures(options.validation, channels)
-    else:
-        pictures, judged = split_held_out(pictures, recipe.validation.held_out)
-    judge = load_recipe(recipe.validation.degradation) if recipe.validation.degradation else degradation
-    deciding = {"recipe": recipe.deciding(), "degradation": degradation.fingerprint(), "pictures": digest(pictures)}
-    return _Data(
-        pair_source(pictures, degradation, recipe.patch_size, recipe.seed),
-        validation_pairs(first_by_hash(judged, recipe.validation.limit), judge, recipe.seed),
-        hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16],
+        validation = _named_validation(recipe, degradation, options)
+    deciding = {"recipe": recipe.deciding(), "degradation": degradation.fingerprint(), "pictures": content}
+    return _Data(source, validation, hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16])
+
+
+def _refuse_other_channels(source: FreshPairs | PairShards, recipe: TrainingRecipe) -> None:
+    """Draws one pair, so that what does not fit is told here and not by a loading process."""
+    found, wanted = source.draw(0).degraded.shape[0], recipe.network.channels
+    if found != wanted:
+        raise ConfigurationError(
+            f"the recipe {recipe.degradation!r} makes patches of {found} channel{'s' if found > 1 else ''}, the network takes "
+            f"{wanted}; choose another recipe, or set network.channels"
+        )
+
+
+_Read = tuple[FreshPairs | PairShards, list[ValidationPair], str]  # what to learn from, what was held out, a digest
+
+
+def _fresh(recipe: TrainingRecipe, degradation: Recipe, options: TrainingOptions) -> _Read:
+    pictures: Sequence[CleanPicture] = load_pictures(
+        options.data, _channels_to_load(recipe, degradation), recipe.scales
     )
+    judged: Sequence[CleanPicture] = ()
+    if not options.validation:
+        pictures, judged = split_held_out(pictures, recipe.validation.held_out)
+    source = FreshPairs(pictures, degradation, recipe.patch_size, recipe.seed)
+    return source, _judged(judged, recipe, degradation), digest(pictures)
+
+
+def _stored(recipe: TrainingRecipe, degradation: Recipe, options: TrainingOptions) -> _Read:
+    pairs = PairShards(
+        options.data, channels=recipe.network.channels, patch_size=recipe.patch_size, seed=recipe.seed, shuffle=True
+    )
+    judged: list[ValidationPair] = []
+    if not options.validation:
+        pairs, held_out = pairs.split_held_out(recipe.validation.held_out)
+        if not len(pairs):
+            raise ConfigurationError(
+                f"all {len(held_out)} pairs are held out for validation; name more in --data, or a set in --validation"
+            )
+        judged = stored_validation_pairs(held_out.first_by_hash(recipe.validation.limit))
+    return pairs, judged, pairs.digest()
+
+
+def _named_validation(recipe: TrainingRecipe, degradation: Recipe, options: TrainingOptions) -> list[ValidationPair]:
+    channels = recipe.network.channels
+    if holds_pairs(options.validation):
+        pairs = PairShards(options.validation, channels=channels)
+        return stored_validation_pairs(pairs.first_by_hash(recipe.validation.limit))
+    return _judged(load_pictures(options.validation, _channels_to_load(recipe, degradation)), recipe, degradation)
+
+
+def _channels_to_load(recipe: TrainingRecipe, degradation: Recipe) -> int:
+    """Luma is made by the degradation recipe, of colour; all else is converted once, while loading."""
+    return 3 if degradation.channels == "luma" else recipe.network.channels
+
+
+def _judged(pictures: Sequence[CleanPicture], recipe: TrainingRecipe, degradation: Recipe) -> list[ValidationPair]:
+    judge = load_recipe(recipe.validation.degradation) if recipe.validation.degradation else degradation
+    return validation_pairs(first_by_hash(pictures, recipe.validation.limit), judge, recipe.seed)
 
 
 def _open_run(recipe: TrainingRecipe, fingerprint: str, options: TrainingOptions) -> _Run:
@@ -243,6 +303,10 @@ def _on(batch: Tensor, device: torch.device) -> Tensor:
     return batch.to(device, non_blocking=True, memory_format=torch.channels_last)
 
 
+def _size(batch: Tensor) -> str:
+    return " x ".join(map(str, batch.shape))
+
+
 def _finite(loss: float, step: int) -> float:
     if not math.isfinite(loss):
         raise ConfigurationError(
@@ -267,6 +331,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="")
     parser.add_argument("--loaders", type=int, default=1)
+    parser.add_argument("--synthesis", choices=["loaders", "device"], default="")
     parser.add_argument("--threads", type=int, default=0)
     given = vars(parser.parse_args())
     recipe = load_training_recipe(given.pop("recipe"))

@@ -10,33 +10,39 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.recipes import Pair, Recipe
-from models.training_data import TrainingPicture
+from models.datasets import PairShards
+from models.datasets.drawn import Floats
+from models.degradation.chains import replay
+from models.degradation.planes import to_planes
+from models.recipes import Drawn, Recipe
+from models.training_data import CleanPicture
 from transforms.metrics import parse_metric
-from transforms.value_range import from_float, to_float
+from transforms.value_range import from_float
 
 
 @dataclass(frozen=True)
 class ValidationPair:
-    """Clean samples as stored, and the degraded picture, float32 H x W x C, neither clipped nor rounded."""
+    """Clean samples, H x W x C, and the degraded picture, C x h x w, neither clipped nor rounded."""
 
     clean: NDArray[np.uint8]
-    degraded: NDArray[np.float32]
+    degraded: Floats
 
 
-def validation_pairs(pictures: Sequence[TrainingPicture], recipe: Recipe, seed: int) -> list[ValidationPair]:
-    """Whole pictures with their degradation, the same at every call. Stored pairs keep theirs."""
+def validation_pairs(pictures: Sequence[CleanPicture], recipe: Recipe, seed: int) -> list[ValidationPair]:
+    """Whole pictures with their degradation, the same at every call."""
     pairs, recipe = [], replace(recipe, patches=None)
     for picture in pictures:
-        if picture.degraded is not None:
-            pairs.append(ValidationPair(picture.clean, to_float(picture.degraded)))
-            continue
-        pair = recipe.pair(picture.clean, key=picture.key, patch=0, seed=seed)
-        if isinstance(pair, Pair):
-            pairs.append(
-                ValidationPair(from_float(pair.clean, np.dtype(np.uint8)), np.asarray(pair.degraded, np.float32))
-            )
+        drawn = recipe.draw(picture.clean, key=picture.key, patch=0, seed=seed)
+        if isinstance(drawn, Drawn):
+            degraded = replay(to_planes(drawn.clean), drawn.parameters["degradation"])
+            pairs.append(ValidationPair(_eight_bit(drawn.clean), np.asarray(degraded, np.float32)))
     return pairs
+
+
+def stored_validation_pairs(pairs: PairShards) -> list[ValidationPair]:
+    """Stored pairs, whole."""
+    drawn = [pairs.draw(number) for number in range(len(pairs))]
+    return [ValidationPair(_eight_bit(np.moveaxis(each.clean, 0, 2)), each.degraded) for each in drawn]
 
 
 def mean_quality(network: nn.Module, pairs: Sequence[ValidationPair], protocol: str, device: torch.device) -> float:
@@ -49,7 +55,11 @@ def mean_quality(network: nn.Module, pairs: Sequence[ValidationPair], protocol: 
     return float(np.mean(values))
 
 
-def _restored(network: nn.Module, degraded: NDArray[np.float32], device: torch.device) -> NDArray[np.uint8]:
-    batch = torch.from_numpy(np.ascontiguousarray(np.moveaxis(degraded, 2, 0)))[None].to(device)
-    restored = network(batch)[0].float().cpu().numpy()
-    return from_float(np.moveaxis(restored, 0, 2), np.dtype(np.uint8))
+def _restored(network: nn.Module, degraded: Floats, device: torch.device) -> NDArray[np.uint8]:
+    restored = network(torch.from_numpy(degraded)[None].to(device))[0].float().cpu().numpy()
+    return _eight_bit(np.moveaxis(restored, 0, 2))
+
+
+def _eight_bit(image: Floats) -> NDArray[np.uint8]:
+    rounded: NDArray[np.uint8] = from_float(image, np.uint8)
+    return rounded

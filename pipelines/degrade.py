@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from fractions import Fraction
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
+from models.degradation.short_form import short_form
+from models.degradation.tally import DrawTally
 from models.recipes import Pair, Recipe, load_recipe
 from pipelines.options import DegradeOptions
 from transforms.errors import ConfigurationError
 from transforms.ledger import spell_infinities
 from transforms.metrics import parse_metric
-from transforms.pictures import EncodeOptions, Picture, Samples, decode, encode, from_float
+from transforms.pair_format import PairFormat
+from transforms.pictures import EncodeOptions, Picture, Samples, decode, encode
+from transforms.randomness import share_of
+from transforms.raw_arrays import npy_bytes
 from transforms.record import Record, source_field
 from transforms.restoration import describe_samples
 from transforms.samples import crop_for_report
@@ -25,9 +31,11 @@ from transforms.streaming import StageTimes
 from transforms.units import Unit
 from transforms.value_range import samples_digest
 from transforms.version import VERSION
-from transforms.work import Finished, Item, Sample, SinkKind
+from transforms.work import Finished, Item, Sample, ShardLayout, SinkKind
 
 DAMAGE_METRIC = "psnr[rgb,u8]"
+_BYTES_OF_A_SAMPLE_PAIR = 1 + 4  # clean uint8, degraded float32: more than any file of them
+_SAMPLES_OF_A_PICTURE = 4  # that the report may show
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,9 @@ class DegradeJob:
     patch_size: int | None = None
     patches_per_image: int | None = None
     output_format: SinkKind = "tar"
-    encoding: EncodeOptions = field(default_factory=EncodeOptions)
+    format: PairFormat = field(default_factory=PairFormat)
+    layout: ShardLayout = field(default_factory=ShardLayout)
+    validation_share: float = 0.0
     max_pixels: int = 300_000_000
     batch_bytes: int = 1
     verb: str = "degrade"
@@ -48,7 +58,7 @@ class DegradeJob:
         return DegradeWork(self)
 
     def sink_kind(self, unit: Unit) -> SinkKind:
-        if self.output_format == "folder" and unit.kind == "tar":
+        if self.output_format == "folder" and unit.kind != "folder":
             return "subfolder"
         return self.output_format
 
@@ -57,16 +67,29 @@ class DegradeJob:
         """Whether a picture may give more than one pair, so that keys need the pair's number."""
         return bool(self.recipe.patches or self.patch_size or (self.patches_per_image or 1) > 1)
 
+    @property
+    def pairs_per_picture(self) -> int:
+        """How many pairs are tried to make of each picture."""
+        return self.patches_per_image or (self.recipe.patches.per_image if self.recipe.patches else 1)
+
+    def part_of(self, key: str) -> str:
+        """The sub-folder that all pairs of a picture go to."""
+        if not self.layout.divided:
+            return ""
+        return "validation" if share_of(key) < self.validation_share else "train"
+
     def fingerprint(self) -> str:
         decisive = {
             "version": VERSION,
             "recipe": self.recipe.fingerprint(),
-            "store": self.recipe.store,
+            "name": self.recipe.name,
             "seed": self.seed,
             "patch_size": self.patch_size,
             "patches_per_image": self.patches_per_image,
             "output_format": self.output_format,
-            "encoding": repr(self.encoding),
+            "format": repr(self.format),
+            "layout": repr(self.layout),
+            "validation_share": self.validation_share,
             "max_pixels": self.max_pixels,
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
@@ -74,13 +97,23 @@ class DegradeJob:
     def describe(self) -> dict[str, Any]:
         return {"recipe": self.recipe.to_json(), "recipe_fingerprint": self.recipe.fingerprint(), "seed": self.seed}
 
+    def expected_draws(self) -> list[dict[str, Any]]:
+        """What the tallies of the ledgers count, and what to expect of them."""
+        return DrawTally(self.recipe.degradation).describe()
+
 
 @dataclass
 class _Task:
-    """A decoded record and what its pairs say of where they come from: never a path, so that places change no bytes."""
+    """A decoded record.
+
+    Attributes:
+        source: what its pairs say of where they come from: never a path, so that places change no bytes.
+        wanted: patch -> its place in a shuffled shard; None for all patches.
+    """
 
     picture: Picture
     source: Mapping[str, Any]
+    wanted: Mapping[int, int] | None
 
 
 class DegradeWork:
@@ -90,103 +123,157 @@ class DegradeWork:
     def __init__(self, job: DegradeJob) -> None:
         self._job = job
         self._metric = parse_metric(DAMAGE_METRIC)
+        self._tally = DrawTally(job.recipe.degradation)
+        self._recipe = {"name": job.recipe.name, "fingerprint": job.recipe.fingerprint()}
 
     def decode(self, record: Record) -> Item:
         field = source_field(record.fields)
         picture = decode(record.fields[field], field, max_pixels=self._job.max_pixels)
         source = {"key": record.key, "field": field, "unit": record.shard}
-        return Item(record.key, record.index, picture.samples.nbytes, _Task(picture, source))
+        return Item(record.key, record.index, self._bytes_held(picture, record), _Task(picture, source, record.wanted))
+
+    def _bytes_held(self, picture: Picture, record: Record) -> int:
+        """Of the picture and of what its pairs will take at most, which wait for their turn to be written."""
+        count = self._job.pairs_per_picture if record.wanted is None else len(record.wanted)
+        size = self._job.patch_size or (self._job.recipe.patches.size if self._job.recipe.patches else None)
+        pixels = size**2 if size else picture.samples[..., 0].size
+        return picture.samples.nbytes + count * pixels * 3 * _BYTES_OF_A_SAMPLE_PAIR
 
     def operate(self, items: Sequence[Item]) -> list[None]:
         return [None] * len(items)
 
     def finish(self, item: Item, result: None, times: StageTimes) -> Finished:
-        job, picture = self._job, item.payload.picture
-        finished = Finished(item.key, item.index, [], [], pixels_in=picture.samples.shape[0] * picture.samples.shape[1])
+        job, task = self._job, item.payload
+        height, width = task.picture.samples.shape[:2]
+        finished = Finished(item.key, item.index, [], [], pixels_in=height * width, part=job.part_of(item.key))
         rejected: Counter[str] = Counter()
         pairs = job.recipe.pairs(
-            picture.samples, key=item.key, seed=job.seed, per_image=job.patches_per_image, size=job.patch_size
+            task.picture.samples,
+            key=item.key,
+            seed=job.seed,
+            per_image=job.patches_per_image,
+            size=job.patch_size,
+            patches=task.wanted,
         )
         for pair in times.timed("operate", iter(pairs)):
+            if isinstance(pair, Pair):
+                self._add(finished, task, pair, times)
+            elif pair.reason == "too_small" and task.wanted is not None and 0 not in task.wanted:
+                continue  # a picture counts once, although several shards want patches of it
             rejected.update(pair.rejected)
-            if not isinstance(pair, Pair):
-                continue
-            self._add(finished, item.payload, pair, times)
         finished.rejected = rejected
         return finished
 
     def _add(self, finished: Finished, task: _Task, pair: Pair, times: StageTimes) -> None:
-        picture, source = task.picture, task.source
-        key = f"{finished.key}-p{pair.patch:05d}" if self._job.makes_patches else finished.key
-        depth = picture.samples.dtype if picture.samples.dtype != np.float32 else np.dtype(np.uint8)
-        clean = from_float(pair.clean, depth)
+        job, picture = self._job, task.picture
+        key = f"{finished.key}-p{pair.patch:05d}" if job.makes_patches else finished.key
+        clean, degraded = job.format.samples(pair.clean, pair.degraded, picture.samples.dtype)
         with times.measure("encode"):
-            clean_png, notes = encode(replace(picture, samples=clean, alpha=None), "png", self._job.encoding)
-            degraded, field, degraded_bytes = self._encode_degraded(pair, depth, picture)
-        with times.measure("measure"):
-            metrics = {self._metric.name: self._metric(degraded, clean)}
-        dropped = ["alpha dropped: pairs have none"] if picture.alpha is not None else []
+            clean_file, notes = job.format.encode_clean(clean, picture, whole=not job.makes_patches)
+            degraded_file = job.format.encode_degraded(degraded, picture)
+            arrays = [encode_array(name, array) for name, array in pair.arrays.items()]
+        notes = [*picture.notes, *notes]
+        metrics: dict[str, float] = {}
+        if degraded.shape[:2] == clean.shape[:2]:
+            with times.measure("measure"):
+                metrics[self._metric.name] = self._metric(degraded, clean)
+        else:
+            notes.append("damage not measured: the degraded picture has another size")
         details = {
             "key": key,
-            "source": source,
-            "recipe": {"name": self._job.recipe.name, "fingerprint": self._job.recipe.fingerprint()},
-            "seed": self._job.seed,
+            "source": task.source,
+            "recipe": self._recipe,
+            "seed": job.seed,
             "patch": pair.patch,
             "parameters": pair.parameters,
+            "types": {"clean": clean.dtype.name, "degraded": degraded.dtype.name},
             "digests": {"clean": samples_digest(clean), "degraded": samples_digest(degraded)},
             "metrics": metrics,
-            "notes": [*picture.notes, *dropped, *notes],
+            "notes": notes,
         }
-        encoded = json.dumps(spell_infinities(details), sort_keys=True, allow_nan=False).encode()
-        finished.outputs += [
-            (f"{key}.clean.png", clean_png),
-            (f"{key}.{field}", degraded_bytes),
-            (f"{key}.json", encoded),
-        ]
-        row = {"key": key, "index": finished.index, "metrics": metrics, "notes": details["notes"]} | describe_samples(
-            clean
-        )
-        finished.rows.append(row)
+        fields = zip(job.format.fields, (clean_file, degraded_file), strict=True)
+        finished.outputs += [(f"{key}.{name}", data) for name, data in (*fields, ("json", to_json(details)), *arrays)]
+        index = finished.index if task.wanted is None else task.wanted[pair.patch]
+        finished.rows.append({"key": key, "index": index, "metrics": metrics, "notes": notes} | describe_samples(clean))
         finished.pixels_out += clean.shape[0] * clean.shape[1]
-        if finished.sample is None:
-            crops = {"degraded": crop_for_report(degraded), "clean": crop_for_report(clean)}
-            finished.sample = Sample(key, metrics[self._metric.name], crops)
-
-    def _encode_degraded(self, pair: Pair, depth: np.dtype[Any], picture: Picture) -> tuple[Samples, str, bytes]:
-        if self._job.recipe.store == "npy":
-            return pair.degraded, "degraded.npy", encode_array(pair.degraded)
-        samples = from_float(pair.degraded, depth)
-        data, _ = encode(Picture(samples, None, "png", icc=picture.icc), "png", self._job.encoding)
-        return samples, "degraded.png", data
+        self._tally.add(pair.parameters["degradation"], finished.tallies)
+        if (turn := len(finished.samples)) < _SAMPLES_OF_A_PICTURE:
+            finished.samples.append(_sample(key, turn, pair, degraded, clean))
 
     def counters(self) -> Mapping[str, int]:
         return {}
 
 
-def encode_array(values: Samples) -> bytes:
-    """A float32 array in NumPy's own format, without pickle."""
-    buffer = io.BytesIO()
-    np.save(buffer, values, allow_pickle=False)
-    return buffer.getvalue()
+def _sample(key: str, turn: int, pair: Pair, degraded: Samples, clean: Samples) -> Sample:
+    crops = {
+        "degraded": crop_for_report(degraded, Fraction(clean.shape[1], degraded.shape[1])),
+        "clean": crop_for_report(clean),
+    }
+    return Sample(key, None, crops, turn, short_form(pair.parameters["degradation"]))
+
+
+def encode_array(name: str, array: NDArray[Any]) -> tuple[str, bytes]:
+    """Field name and file of an array that a pair carries: masks (uint8, H x W) as PNG, all else as npy."""
+    if array.dtype == np.uint8 and array.ndim == 2:
+        return f"{name}.png", encode(Picture(array[..., np.newaxis], None, "png"), "png", EncodeOptions())[0]
+    return f"{name}.npy", npy_bytes(array)
+
+
+def to_json(details: Mapping[str, Any]) -> bytes:
+    """A record's JSON, keys sorted; infinite figures, which are rare, as words."""
+    try:
+        return json.dumps(details, sort_keys=True, allow_nan=False).encode()
+    except ValueError:
+        return json.dumps(spell_infinities(details), sort_keys=True, allow_nan=False).encode()
 
 
 def degrade_job(options: DegradeOptions) -> DegradeJob:
     """Reads the recipe and checks everything that can be known before a worker starts."""
     recipe = load_recipe(options.recipe)
-    if options.degraded_format:
-        recipe = replace(recipe, store=options.degraded_format)
     if options.whole:
         if options.patch_size or options.patches_per_image:
             raise ConfigurationError(
                 "--whole makes one pair of each picture: leave out --patch_size and --patches_per_image"
             )
         recipe = replace(recipe, patches=None)
+    if not 0 <= options.validation_share < 1:
+        raise ConfigurationError(
+            f"--validation_share is {options.validation_share:g}; it must be from 0 to below 1, 0.05 for a twentieth"
+        )
+    if options.shard_mb and options.output_format == "folder":
+        raise ConfigurationError("--shard_mb bounds shards, a folder has none: leave it out, or choose a tar")
     return DegradeJob(
         recipe,
         options.seed,
         options.patch_size or None,
         options.patches_per_image or None,
-        "folder" if options.output_format == "folder" else "tar",
-        EncodeOptions(png_level=options.png_level),
+        cast("SinkKind", options.output_format),
+        pair_format(options, recipe),
+        ShardLayout(options.shard_mb * 2**20, divided=options.validation_share > 0),
+        options.validation_share,
         options.max_pixels,
     )
+
+
+def pair_format(options: DegradeOptions, recipe: Recipe) -> PairFormat:
+    """The formats that the flags ask for, and the recipe where they do not.
+
+    Raises:
+        ConfigurationError: Arrow with coded pictures, or with whole pictures, whose sizes differ.
+    """
+    encoding = EncodeOptions(png_level=options.png_level, jpeg_quality=options.jpeg_quality)
+    clean, degraded = options.clean_format, options.degraded_format or recipe.store
+    if options.output_format != "arrow":
+        return PairFormat(clean or "png", degraded, encoding)
+    for name, asked in (("clean", clean), ("degraded", options.degraded_format)):
+        if asked and not asked.startswith("npy"):
+            raise ConfigurationError(
+                f"--{name}_format {asked} with --output_format arrow: Arrow shards hold samples as they are; "
+                "leave it out, or write parquet, which holds files"
+            )
+    if recipe.patches is None and not options.patch_size:
+        raise ConfigurationError(
+            "--output_format arrow needs pictures of one size, and whole ones are asked for: "
+            "add --patch_size, which also takes pictures of exactly that size whole, or write parquet"
+        )
+    return PairFormat("npy", "npy" if degraded == "npy" else "npy-rounded", encoding, eight_bit=True)

@@ -21,18 +21,17 @@ import apache_beam as beam
 from pipelines.beam_flags import EMBEDDED_RUNNER, is_dry_run, open_pipeline, parse_beam_flags, submits_to_dataflow
 from pipelines.options import RunOptions
 from transforms.errors import ConfigurationError
-from transforms.ledger import LEDGER_FOLDER, is_done, read_ledgers
+from transforms.ledger import LEDGER_FOLDER, MANIFEST, is_done, read_ledgers
 from transforms.stages import ProcessUnits, ReadSummaryFn, SummariseAndReport
-from transforms.storage import OutputStore, canonical, lies_in, list_files
+from transforms.storage import OutputStore, absolute_patterns, canonical, lies_in, list_files
 from transforms.streaming import Bounds
 from transforms.summary import INPUT_PREFIX
 from transforms.unit_pipeline import WorkerOptions
 from transforms.units import Plan, Unit
 from transforms.version import VERSION
-from transforms.work import Job
+from transforms.work import DrawingJob, Job
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_DEAD_LETTERS, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 5, 130
-MANIFEST = f"{LEDGER_FOLDER}/.run.json"
 LEFTOVERS_AFTER_S = 24 * 3600.0
 
 
@@ -155,7 +154,8 @@ def build(
 
 def provenance(run: Run) -> dict[str, Any]:
     """Everything the report says about how the results came to be."""
-    return run.job.describe() | {
+    drawn = {"expected_draws": run.job.expected_draws()} if isinstance(run.job, DrawingJob) else {}
+    return drawn | run.job.describe() | {
         "verb": run.job.verb,
         "command": shlex.join(["conservator", *sys.argv[1:]]),
         "run": uuid.uuid4().hex,
@@ -184,6 +184,7 @@ def _manifest(run: Run) -> dict[str, Any]:
     return {
         "verb": run.job.verb,
         "options": vars(run.options),
+        "input": absolute_patterns(getattr(run.options, "input", "")),
         "fingerprint": run.job.fingerprint(),
         "version": VERSION,
         "units": run.plan.names,

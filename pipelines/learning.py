@@ -24,6 +24,7 @@ def run_train(options: TrainOptions) -> int:
             device=options.device,
             threads=options.threads,
             loaders=options.loaders,
+            synthesis=options.synthesis,
             stop_after=options.steps or None,
         ),
     )

@@ -15,6 +15,8 @@ from pipelines.options import (
     DegradeOptions,
     EvaluateOptions,
     ExportOptions,
+    PreviewOptions,
+    ReplayOptions,
     RestoreOptions,
     RetryOptions,
     TrainOptions,
@@ -35,6 +37,8 @@ USAGE = f"""conservator {VERSION}: restores image archives in bulk
   conservator train     clean pictures or pairs -> checkpoint
   conservator export    checkpoint -> ONNX with its card, only if parity holds
   conservator zoo       the models that ship, with their measured quality
+  conservator replay    makes pairs again from their JSON and the clean picture, and compares
+  conservator preview   what a recipe does to a picture, as a contact sheet
 
 'conservator VERB --help' lists the flags; those it does not know go on to Beam (--runner, --project, ...).
 Exit codes: 0 done, 1 failed, 2 usage, 3 too many dead letters, 5 refused before start, 6 quality gate, 130 interrupted.
@@ -188,6 +192,20 @@ def zoo(words: Sequence[str]) -> int:
     return show_zoo(options)
 
 
+def replay(words: Sequence[str]) -> int:
+    options = _without_beam(ReplayOptions, "replay", words)
+    from pipelines.replay import run_replay
+
+    return run_replay(options)
+
+
+def preview(words: Sequence[str]) -> int:
+    options = _without_beam(PreviewOptions, "preview", words)
+    from pipelines.preview import show_preview
+
+    return show_preview(options)
+
+
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "degrade": degrade,
     "restore": restore,
@@ -196,6 +214,8 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
     "export": export,
     "zoo": zoo,
+    "replay": replay,
+    "preview": preview,
 }
 
 if __name__ == "__main__":

@@ -83,11 +83,30 @@ class DegradeOptions(RunOptions):
     patch_size: int = flag("side of the patches in pixels; default: the recipe's", 0)
     patches_per_image: int = flag("default: the recipe's", 0)
     whole: bool = flag("whole pictures, whatever the recipe says of patches", False)
-    output_format: str = flag("tar shards, or loose files KEY.clean.png and KEY.degraded.png", "tar", ("tar", "folder"))
+    output_format: str = flag(
+        "shards of files (tar, parquet), shards of samples to map into memory (arrow), or loose files",
+        "tar",
+        ("tar", "folder", "parquet", "arrow"),
+    )
+    clean_format: str = flag(
+        "of KEY.clean.*: png, webp (lossless), jpeg, npy (raw); default: png", "", ("", "png", "webp", "jpeg", "npy")
+    )
     degraded_format: str = flag(
-        "png (clipped and rounded) or npy (float32 as computed); default: the recipe's", "", ("", "png", "npy")
+        "of KEY.degraded.*: png, webp (lossless), jpeg, npy (float32 as computed), npy-rounded (raw integers); "
+        "default: the recipe's",
+        "",
+        ("", "png", "webp", "jpeg", "npy", "npy-rounded"),
     )
     png_level: int = flag("PNG compression: 1 (quick) to 9 (small)", 1)
+    jpeg_quality: int = flag("JPEG quality, 1 to 100", 95)
+    shard_mb: int = flag("begin another shard before one grows beyond, in MB; 0: one for each unit", 0)
+    shards: int = flag("about so many shards; exactly so many with --shuffle; 0: as the input is cut", 0)
+    validation_share: float = flag(
+        "share of the source pictures whose pairs go to validation/, all others to train/; 0: no such folders", 0.0
+    )
+    shuffle: bool = flag(
+        "pairs in random order over all shards (by --seed); a picture is decoded for each shard", False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +138,12 @@ class TrainOptions:
     resume: bool = flag("go on from the last checkpoint in the output", False)
     device: str = flag("cpu or cuda; default: cuda where there is one", "")
     threads: int = flag("CPU threads; default: all cores", 0)
-    loaders: int = flag("processes that cut patches beside the training; 0 does it in between", 1)
+    loaders: int = flag("processes that read or make pairs beside the training; 0 does it in between", 1)
+    synthesis: str = flag(
+        "where clean pictures are degraded: in the loaders, or in batches on the device; default: device on a GPU",
+        "",
+        ("", "loaders", "device"),
+    )
     steps: int = flag("stop after this many steps, with a checkpoint; default: the recipe's last", 0)
 
 
@@ -136,6 +160,32 @@ class ZooOptions:
     """`conservator zoo`"""
 
     name: str = flag("show one model's whole card", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions:
+    """`conservator replay`"""
+
+    shard: str = flag("shards or folders of pairs: URLs, globs, {000..123} ranges, @list.txt, comma-separated")
+    key: str = flag("pairs to make again, comma-separated", "")
+    sample: int = flag("instead of --key: so many random pairs", 0)
+    seed: int = flag("of the choice of --sample", 0)
+    input: str = flag("the clean pictures; default: where the run that made the pairs took them from", "")
+    output: str = flag("folder for KEY.clean.png and KEY.degraded.png or .npy, made again", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewOptions:
+    """`conservator preview`"""
+
+    recipe: str = flag("shipped recipes or YAML files, comma-separated; 'all': every degradation recipe that ships")
+    output: str = flag("the sheet to write: .png, .webp or .jpg")
+    input: str = flag("a picture; of several the first one; default: one that scikit-image brings along", "")
+    columns: int = flag("pictures in a row, the clean one among them; default: 4, or 3 for several recipes", 0)
+    rows: int = flag("rows of each recipe; default: 3, or 1 for several recipes", 0)
+    seed: int = flag("of every random choice", 0)
+    patch_size: int = flag("side of the patch in pixels; default: the recipe's, or what fills a cell", 0)
+    whole: bool = flag("the whole picture instead of a patch", False)
 
 
 class _Parser(argparse.ArgumentParser):

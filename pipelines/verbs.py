@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from pipelines.beam_flags import beam_flag_names
-from pipelines.driver import MANIFEST, Run, available_cores, execute, refuse_overlap
+from pipelines.driver import Run, available_cores, execute, refuse_overlap
 from pipelines.options import DegradeOptions, EvaluateOptions, RestoreOptions, RetryOptions, RunOptions, refuse_unknown
 from transforms.dead_letters import failed_name
 from transforms.errors import ConfigurationError
 from transforms.evaluation import EvaluateJob, plan_evaluation
-from transforms.ledger import FAILED_FOLDER
+from transforms.ledger import FAILED_FOLDER, MANIFEST
 from transforms.metrics import parse_metrics
 from transforms.storage import OutputStore, describe_file
 from transforms.units import Plan, Unit, plan_units

@@ -283,7 +283,8 @@ WRONG = [
     (
         "empty step",
         "degradation: {sequence: [{}]}\n",
-        "file.yaml:4: degradation.sequence[0]: expected one operator or chain, got an empty mapping; known are " + STEPS,
+        "file.yaml:4: degradation.sequence[0]: expected one operator or chain, got an empty mapping; known are "
+        + STEPS,
         True,
     ),
     (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +43,7 @@ def test_ista_never_rises_and_both_keep_their_bounds(signals, dictionary):
     best = fista(some, dictionary, WEIGHT, 3000)
     optimum, distance, bound = lasso(some, dictionary, best, WEIGHT), best.square().sum(1), lipschitz(dictionary)
     costs = [lasso(some, dictionary, ista(some, dictionary, WEIGHT, steps), WEIGHT) for steps in range(1, 40)]
-    assert all((after <= before + 1e-12).all() for before, after in zip(costs, costs[1:], strict=False))
+    assert all((after <= before + 1e-12).all() for before, after in pairwise(costs))
     for steps in (5, 20, 39):
         assert (costs[steps - 1] - optimum <= bound * distance / (2 * steps) + 1e-9).all()
         accelerated = lasso(some, dictionary, fista(some, dictionary, WEIGHT, steps), WEIGHT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -15,17 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from models.checkpoint import FILE_NAME, load_progress
+from models.datasets import FreshPairs
 from models.recipes import load_recipe, shipped_recipes
 from models.training import TrainingOptions, train
-from models.training_data import (
-    FreshPairs,
-    StoredPairs,
-    TrainingPicture,
-    digest,
-    first_by_hash,
-    load_pictures,
-    split_held_out,
-)
+from models.training_data import TrainingPicture, digest, first_by_hash, load_pictures, split_held_out
 from models.training_log import read_log
 from models.training_recipe import LearningRate, NetworkChoice, TrainingRecipe, Validation, load_training_recipe
 from transforms.errors import ConfigurationError
@@ -176,16 +168,17 @@ def test_a_draw_is_a_function_of_its_number(clean: Path) -> None:
     source = FreshPairs(load_pictures([str(clean)], 1), load_recipe("dncnn-25"), 12, seed=1)
     again = FreshPairs(load_pictures([str(clean)], 1), load_recipe("dncnn-25"), 12, seed=1)
     [again.draw(number) for number in range(5)]  # order has no memory
-    for one, other in zip(source.draw(7), again.draw(7), strict=True):
-        assert one.shape == (1, 12, 12)
-        assert one.dtype == np.float32
-        assert np.array_equal(one, other)
-    assert not np.array_equal(source.draw(7)[1], source.draw(8)[1])
+    one, other = source.draw(7), again.draw(7)
+    for half in ("clean", "degraded"):
+        assert getattr(one, half).shape == (1, 12, 12)
+        assert getattr(one, half).dtype == np.float32
+        assert np.array_equal(getattr(one, half), getattr(other, half))
+    assert not np.array_equal(one.degraded, source.draw(8).degraded)
 
 
 def test_fresh_pairs_carry_the_recipes_noise(clean: Path) -> None:
     source = FreshPairs(load_pictures([str(clean)], 1), load_recipe("dncnn-25"), 12, seed=1)
-    noise = np.concatenate([(degraded - clean).ravel() for clean, degraded in map(source.draw, range(200))])
+    noise = np.concatenate([(pair.degraded - pair.clean).ravel() for pair in map(source.draw, range(200))])
     assert noise.std() == pytest.approx(25 / 255, rel=0.02)
     assert noise.mean() == pytest.approx(0, abs=0.003)
 
@@ -194,25 +187,8 @@ def test_pictures_are_drawn_in_proportion_to_their_area() -> None:
     dark, bright = np.zeros((20, 20, 1), np.uint8), np.full((60, 20, 1), 255, np.uint8)
     pictures = [TrainingPicture("dark", dark), TrainingPicture("bright", bright)]
     source = FreshPairs(pictures, load_recipe("dncnn-25"), 10, seed=1)
-    share = np.mean([source.draw(number)[0].mean() for number in range(1000)])
+    share = np.mean([source.draw(number).clean.mean() for number in range(1000)])
     assert share == pytest.approx(0.75, abs=0.05)
-
-
-def test_stored_pairs_are_cut_at_the_same_place(tmp_path: Path) -> None:
-    samples = picture(1)
-    noisy = (samples / 255 + 2).astype(np.float32)
-    array = BytesIO()
-    np.save(array, noisy)
-    with tarfile.open(tmp_path / "pairs.tar", "w") as shard:
-        for name, data in (("a.clean.png", png(samples)), ("a.degraded.npy", array.getvalue()), ("a.json", b"{}")):
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            shard.addfile(member, BytesIO(data))
-    pictures = load_pictures([str(tmp_path / "pairs.tar")], 1)
-    source = StoredPairs(pictures, 12, seed=1)
-    for number in range(20):
-        clean_patch, degraded_patch = source.draw(number)
-        assert np.allclose(degraded_patch - clean_patch, 2, atol=1e-6)
 
 
 def test_stored_png_pairs_train_a_network(tmp_path: Path) -> None:
@@ -267,11 +243,11 @@ def test_unfit_data_is_refused_with_the_remedy(tmp_path: Path, clean: Path) -> N
         load_pictures([str(clean)], 1)
 
 
-def test_pairs_and_clean_pictures_do_not_mix(clean: Path) -> None:
-    mixed = load_pictures([str(clean)], 1)
-    mixed[0] = replace(mixed[0], degraded=mixed[0].clean)
-    with pytest.raises(ConfigurationError, match="do not mix"):
-        [StoredPairs(mixed, 12, seed=1).draw(number) for number in range(30)]
+def test_pairs_and_clean_pictures_do_not_mix(tmp_path: Path, clean: Path) -> None:
+    (clean / "p9.clean.png").write_bytes(png(picture(9)))
+    (clean / "p9.degraded.png").write_bytes(png(picture(9) // 2))
+    with pytest.raises(ConfigurationError, match="'p0' has no degraded picture, but others have; do not mix"):
+        train(RECIPE, options(tmp_path / "run", clean))
 
 
 # Recipes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from transforms.storage import OutputStore, describe_file, list_files
 from transforms.streaming import StageTimes
 from transforms.unit_pipeline import WorkerOptions, process_unit
 from transforms.units import Unit, plan_units
-from transforms.work import Finished, Item, SinkKind
+from transforms.work import Finished, Item, ShardLayout, SinkKind
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class UppercaseJob:
     poison: tuple[bytes, ...] = ()
     batch_bytes: int = 40
     verb: str = "restore"
+    layout: ShardLayout = field(default_factory=ShardLayout)
 
     def load(self) -> UppercaseWork:
         return UppercaseWork(self)

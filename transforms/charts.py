@@ -106,7 +106,7 @@ def draw_histogram(title: str, unit: str, series: Mapping[str, Series]) -> Histo
 def _bins_per_bar(span: float, resolution: float) -> int:
     """How many fine bins make a bar, so that bars have a round width and there are not too many."""
     wanted = max(span / _BINS, resolution) / resolution
-    return round(_round_step(wanted))
+    return round(round_step(wanted))
 
 
 def _rebin(bins: Mapping[int, int], step: int) -> Counter[int]:
@@ -127,7 +127,7 @@ def _layer(name: str, counted: Mapping[int, int], mean: float | None, width: flo
 
 
 def _x_ticks(axis: _Axis) -> tuple[Tick, ...]:
-    step = _round_step((axis.high - axis.low) / 7)
+    step = round_step((axis.high - axis.low) / 7)
     first, last = math.ceil(axis.low / step - 1e-9), math.floor(axis.high / step + 1e-9)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     return tuple(Tick(axis.x(number * step), f"{number * step:.{digits}f}") for number in range(first, last + 1))
@@ -139,11 +139,12 @@ def _y_ticks(top: int) -> tuple[Tick, ...]:
 
 
 def _round_up(count: int) -> int:
-    step = max(1, round(_round_step(count / 4)))
+    step = max(1, round(round_step(count / 4)))
     return step * math.ceil(count / step)
 
 
-def _round_step(value: float) -> float:
+def round_step(value: float) -> float:
+    """The least 1, 2 or 5 times a power of ten that is not below `value`."""
     magnitude: float = 10.0 ** math.floor(math.log10(value) + 1e-9)
     return next(magnitude * factor for factor in (1, 2, 5, 10) if magnitude * factor >= value * (1 - 1e-9))
 

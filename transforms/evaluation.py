@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transforms.errors import ConfigurationError, Reason, RecordError
@@ -19,7 +19,7 @@ from transforms.samples import crop_for_report
 from transforms.streaming import StageTimes
 from transforms.units import PICTURES_PER_UNIT, Member, Plan, Unit, group_members, plan_units
 from transforms.version import VERSION
-from transforms.work import Finished, Item, Sample, SinkKind
+from transforms.work import Finished, Item, Sample, ShardLayout, SinkKind
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class EvaluateJob:
     max_pixels: int = 300_000_000
     batch_bytes: int = 1
     verb: str = "evaluate"
+    layout: ShardLayout = field(default_factory=ShardLayout)
 
     def load(self) -> EvaluateWork:
         return EvaluateWork(self)
@@ -69,7 +70,7 @@ class EvaluateWork:
         pixels = restored.shape[0] * restored.shape[1]
         crops: dict[str, Samples] = {"restored": crop_for_report(restored), "clean": crop_for_report(clean)}
         sample = Sample(item.key, metrics[self._metrics[0].name], crops)
-        return Finished(item.key, item.index, [], [row], pixels_in=pixels, pixels_out=pixels, sample=sample)
+        return Finished(item.key, item.index, [], [row], pixels_in=pixels, pixels_out=pixels, samples=[sample])
 
     def counters(self) -> Mapping[str, int]:
         return {}

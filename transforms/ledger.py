@@ -6,14 +6,16 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from transforms.ledger_rows import RecordRows, packed, unpacked
 from transforms.storage import OutputStore
 from transforms.units import Unit
 
 FORMAT = 1
 LEDGER_FOLDER = "_ledger"
+MANIFEST = f"{LEDGER_FOLDER}/.run.json"  # how the run was started
 FAILED_FOLDER = "_failed"
 
 
@@ -28,18 +30,25 @@ class Ledger:
     sink: str
     outputs: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    tallies: dict[str, int] = field(default_factory=dict)
     timings_s: dict[str, float] = field(default_factory=dict)
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: RecordRows = field(default_factory=RecordRows)
     dead_letters: list[dict[str, Any]] = field(default_factory=list)
     samples: str | None = None
     format: int = FORMAT
 
     def to_dict(self) -> dict[str, Any]:
-        spelled: dict[str, Any] = spell_infinities(asdict(self))
-        return spelled
+        """The ledger as `read_ledger` gives it."""
+        return self._but_records() | {"records": self.records}
 
     def to_json(self) -> bytes:
-        return (json.dumps(self.to_dict(), sort_keys=True, allow_nan=False) + "\n").encode()
+        plain = self._but_records() | {"records": spell_infinities(packed(self.records))}
+        return (json.dumps(plain, sort_keys=True, allow_nan=False) + "\n").encode()
+
+    def _but_records(self) -> dict[str, Any]:
+        others = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "records"}
+        spelled: dict[str, Any] = spell_infinities(others)
+        return spelled
 
 
 def spell_infinities(value: Any) -> Any:
@@ -70,7 +79,9 @@ def read_ledger(store: OutputStore, unit_name: str) -> dict[str, Any] | None:
         ledger = json.loads(data)
     except ValueError:
         return None
-    return ledger if isinstance(ledger, dict) and ledger.get("format") == FORMAT else None
+    if not isinstance(ledger, dict) or ledger.get("format") != FORMAT:
+        return None
+    return ledger | {"records": unpacked(ledger["records"])}
 
 
 def read_ledgers(store: OutputStore, unit_names: Iterable[str], threads: int = 16) -> Iterator[dict[str, Any]]:

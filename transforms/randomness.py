@@ -41,6 +41,13 @@ def generator(seed: int, key: str, patch: int = 0, step: int = 0) -> np.random.G
     return _philox(int.from_bytes(digest, "big"))
 
 
+def share_of(key: str) -> float:
+    """A number in [0, 1) that follows from the key alone, to split records by: below 0.05 lies a twentieth of all keys,
+    and a new record never moves another one across."""
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=6).digest()
+    return int.from_bytes(digest, "big") / 2**48
+
+
 def stream_key(rng: np.random.Generator) -> str:
     """Draws the key of a new, independent stream: 32 hex digits (a JSON number would lose bits in many readers)."""
     high, low = rng.bit_generator.random_raw(2).tolist()

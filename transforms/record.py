@@ -6,6 +6,7 @@ the base name, and the field is lower case.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -14,6 +15,7 @@ from transforms.errors import Reason, RecordError
 IMAGE_EXTENSIONS = frozenset({"png", "jpg", "jpeg", "tif", "tiff", "webp", "bmp"})
 ROLE_EXTENSIONS = IMAGE_EXTENSIONS | {"npy"}  # an array is a picture only where a role says so
 ROLES = frozenset({"clean", "degraded", "restored"})
+ARRAYS = frozenset({"kernel", "mask", "motion"})  # what a pair may carry beside its pictures; a mask is a PNG
 
 
 @dataclass
@@ -26,6 +28,7 @@ class Record:
         index: position among the records of the unit, from 0.
         name: for a loose picture, its path below the input folder; the result goes to the same place in the output.
         shard: for a record of a tar, the name of the tar's unit; keys of loose pictures are unique without one.
+        wanted: of a picture in a shuffled shard, the patches to make of it -> their places in the shard; None for all.
         error: what the reader found wrong with it; such a record goes straight to the dead letters.
     """
 
@@ -34,6 +37,7 @@ class Record:
     index: int = 0
     name: str | None = None
     shard: str | None = None
+    wanted: Mapping[int, int] | None = None
     error: RecordError | None = None
 
 
@@ -65,9 +69,15 @@ def extension(field_name: str) -> str:
     return field_name.rpartition(".")[2].lower()
 
 
+def is_array(field_name: str) -> bool:
+    """Whether a field names an array that belongs to a pair: `mask.png`, `kernel2.npy`."""
+    return field_name.partition(".")[0].rstrip("0123456789") in ARRAYS
+
+
 def image_fields(fields: dict[str, bytes]) -> list[str]:
-    """Names of the fields that claim to be pictures, sorted."""
-    return sorted(name for name in fields if extension(name) in IMAGE_EXTENSIONS)
+    """Names of the fields that claim to be pictures, sorted; a mask is none beside a picture."""
+    found = sorted(name for name in fields if extension(name) in IMAGE_EXTENSIONS)
+    return [name for name in found if not is_array(name)] or found
 
 
 def _role_field(fields: dict[str, bytes], role: str) -> str | None:

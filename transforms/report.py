@@ -15,6 +15,9 @@ from typing import Any
 import jinja2
 
 from transforms.charts import Histogram, draw_histogram
+from transforms.comparison_charts import format_share
+from transforms.drawn_parameters import compare_with_recipe
+from transforms.drawn_section import lay_out_cards
 from transforms.errors import ConservatorError, Reason
 from transforms.gallery import Gallery
 from transforms.ledger import spell_infinities
@@ -48,6 +51,13 @@ REASON_TEXTS: Mapping[str, str] = {
     Reason.OPERATOR_FAILED: "The network, solver or degradation failed.",
     Reason.ENCODE_FAILED: "The result cannot be written in the wanted format.",
 }
+REJECTION_TEXTS: Mapping[str, str] = {
+    "too_small": "The picture is smaller than a patch; counted once for each such picture.",
+    "flat": "Hardly anything varies in it.",
+    "blurred": "Not sharp enough to learn sharpness from.",
+    "duplicate": "Looks like an earlier patch of the same picture.",
+}
+_REJECTED = "rejected_"
 _PAST = {"restore": "restored", "degrade": "degraded", "evaluate": "evaluated", "retry": "restored"}
 _WORKING_STAGES = ("read", "decode", "operate", "measure", "encode", "write")
 
@@ -82,8 +92,9 @@ def write_report(
         output: where the run's ledgers, samples and results are.
         summary: of exactly these ledgers.
         job: provenance, plain JSON. Known keys: `verb`; `command`; `date`; `metrics` (names, the first one ranks);
-            `restorer` (with `name`); `output`; `wall_s`, seconds of this run, and `pixels_run`, the output pixels made in
-            it, if some units were done before. Everything is shown under "Provenance".
+            `restorer` and `recipe` (with `name`); `output`; `wall_s`, seconds of this run, and `pixels_run`, the output
+            pixels made in it, if some units were done before; `expected_draws`, what the counts of the ledgers' tallies mean
+            (`transforms.drawn_parameters`). All but the last is shown under "Provenance".
         ledgers: the run's ledgers, read once.
 
     Raises:
@@ -91,7 +102,8 @@ def write_report(
     """
     store = OutputStore(output) if isinstance(output, str) else output
     ranking = _ranking_metric(summary, job, options)
-    gallery = Gallery(store, summary.metrics[ranking] if ranking else None, options.gallery_size)
+    ranks = ranking is not None and job.get("verb") != "degrade"  # the samples of pairs show what is usual
+    gallery = Gallery(store, summary.metrics[ranking] if ranking and ranks else None, options.gallery_size)
     letters = _DeadLetters(options.dead_letter_rows)
     with store.scratch() as folder:
         with MetricsTable(folder / "metrics.parquet", sorted(summary.metrics)) as table:
@@ -140,32 +152,52 @@ def build_document(
     document = summary.to_json()
     document["dead_letters"]["first"] = letters
     throughput = measure_throughput(summary, job)
+    tallies = document.pop("tallies")
+    expected = job.get("expected_draws")
     document |= {
         "format": FORMAT,
-        "job": dict(job),
+        "job": {name: value for name, value in job.items() if name != "expected_draws"},
         "ranking": ranking,
         "throughput": throughput,
         "charts": [c.to_json() for c in charts],
+        "places": count_places(summary),
+        "drawn": None if expected is None else compare_with_recipe(expected, tallies),
     }
     plain: dict[str, Any] = spell_infinities(document)
     return plain
 
 
 def measure_throughput(summary: Summary, job: Mapping[str, Any]) -> dict[str, float | None]:
-    """Rates in megapixels written per second: of the whole run, and of one worker while it was working.
+    """Rates in megapixels and records written per second: of the whole run, and of one worker while it was working.
 
     Returns:
-        `wall_s` (None where the job does not say), `mpix_per_s` (None without it), `mpix_per_worker_s`, `megapixels_out`.
+        `wall_s` (None where the job does not say), `mpix_per_s` (None without it), `mpix_per_worker_s`, `megapixels_out`,
+        `records_per_s` (None without `wall_s`, or where this run did not make all of them), `records_per_worker_s`,
+        `bytes_per_record`.
     """
-    pixels = summary.counts.get("pixels_out", 0)
+    pixels, records = summary.counts.get("pixels_out", 0), summary.records
     worker_s = summary.timings_s.get("wall", 0.0)
     wall_s = job.get("wall_s")
+    made_all = job.get("pixels_run", pixels) == pixels
     return {
         "wall_s": wall_s,
         "mpix_per_s": job.get("pixels_run", pixels) / 1e6 / wall_s if wall_s else None,
         "mpix_per_worker_s": pixels / 1e6 / worker_s if worker_s else None,
         "megapixels_out": pixels / 1e6,
+        "records_per_s": records / wall_s if wall_s and made_all else None,
+        "records_per_worker_s": records / worker_s if worker_s else None,
+        "bytes_per_record": summary.counts.get("bytes_out", 0) / records if records else None,
     }
+
+
+def count_places(summary: Summary) -> dict[str, Any]:
+    """Places that were looked at to cut output records out of the pictures: `drawn`, `taken`, and `rejected` by reason."""
+    rejected = {
+        name.removeprefix(_REJECTED): count
+        for name, count in sorted(summary.counts.items())
+        if name.startswith(_REJECTED) and count
+    }
+    return {"drawn": summary.records + sum(rejected.values()), "taken": summary.records, "rejected": rejected}
 
 
 def _charts(summary: Summary) -> list[Histogram]:
@@ -192,12 +224,21 @@ def _metric_order(name: str) -> tuple[bool, str]:
 def render_page(document: Mapping[str, Any], charts: list[Histogram], gallery: Gallery) -> bytes:
     """The page, complete in itself. Every string from the data is escaped; the only script that may run is the page's own."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_printable
+        loader=jinja2.FileSystemLoader(_TEMPLATE.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
     )
     environment.filters.update(figure=format_figure, signed=_format_signed, seconds=format_seconds, size=format_size)
+    environment.filters.update(share=format_share, rate=format_rate, chance=format_chance)
     source = _TEMPLATE.read_text("utf-8")
-    page = environment.from_string(source).render(
+    page = environment.get_template(_TEMPLATE.name).render(
         document,
+        is_ranked=gallery.ranking is not None,
+        drawn_cards=lay_out_cards(document["drawn"]) if document["drawn"] else [],
+        rejection_texts=REJECTION_TEXTS,
         charts=charts,
         worst=gallery.worst(),
         best=gallery.best(),
@@ -254,6 +295,17 @@ def format_seconds(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def format_chance(chance: float) -> str:
+    """A small probability: 3e-12, 1e-6."""
+    digits, _, exponent = f"{chance:.0e}".partition("e")
+    return f"{digits}e{int(exponent)}"
+
+
+def format_rate(rate: float) -> str:
+    """A number a second: 0.84, 23.7, 1,250."""
+    return f"{rate:,.{2 if rate < 10 else 1 if rate < 100 else 0}f}"
 
 
 def format_size(count: float) -> str:

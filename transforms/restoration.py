@@ -22,7 +22,7 @@ from transforms.samples import crop_for_report
 from transforms.streaming import StageTimes
 from transforms.units import Unit
 from transforms.version import VERSION
-from transforms.work import Finished, Item, Sample, SinkKind
+from transforms.work import Finished, Item, Sample, ShardLayout, SinkKind
 
 DEFAULT_METRICS = ("psnr[rgb,u8]", "ssim[rgb,u8]")
 # What one call of the restorer gets: enough small pictures to fill a batch of tiles, and never two large ones.
@@ -44,6 +44,7 @@ class RestoreJob:
     max_pixels: int = 300_000_000
     batch_bytes: int = BATCH_BYTES
     verb: str = "restore"
+    layout: ShardLayout = field(default_factory=ShardLayout)
 
     def load(self) -> RestoreWork:
         return RestoreWork(self, self.restorer.load())
@@ -146,7 +147,7 @@ class RestoreWork:
             [row],
             pixels_in=degraded_shape[0] * degraded_shape[1],
             pixels_out=samples.shape[0] * samples.shape[1],
-            sample=sample,
+            samples=[sample],
         )
 
     def _measure(self, restored: Samples, degraded: Samples, clean: Samples | None) -> dict[str, float]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import heapq
 import io
+import json
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ from transforms.work import Sample
 
 CROP_WIDTH, CROP_HEIGHT = 640, 480
 KEPT_EACH_WAY = 3
+MOST_WITHOUT_FIGURES = 12  # of small pictures; of large ones, as many as are kept where there are figures
+_SMALL_PIXELS = 64 * 64  # pages show such a crop much enlarged, and there the codec's halved chroma would be seen
 
 
 def crop_for_report(samples: Samples, scale: int | Fraction = 1) -> Samples:
@@ -33,19 +37,20 @@ def crop_for_report(samples: Samples, scale: int | Fraction = 1) -> Samples:
 
 @dataclass
 class SampleKeeper:
-    """Keeps the samples of the lowest and highest figures seen; without figures, the first ones."""
+    """Keeps the samples of the lowest and highest figures seen; without figures, the first ones, as many as are as large as
+    the largest crops that are kept otherwise."""
 
     kept_each_way: int = KEPT_EACH_WAY
     _lowest: list[tuple[float, int, Sample]] = field(default_factory=list)
     _highest: list[tuple[float, int, Sample]] = field(default_factory=list)
     _first: list[Sample] = field(default_factory=list)
+    _is_full: bool = False
     _seen: int = 0
 
     def offer(self, sample: Sample) -> None:
         self._seen += 1
         if sample.figure is None or math.isnan(sample.figure):
-            if len(self._first) < 2 * self.kept_each_way:
-                self._first.append(sample)
+            self._offer_first(sample)
             return
         # Heaps of fixed size; the running number makes ties deterministic and keeps samples out of comparisons.
         for heap, rank in ((self._lowest, -sample.figure), (self._highest, sample.figure)):
@@ -54,6 +59,16 @@ class SampleKeeper:
                 heapq.heappush(heap, entry)
             else:
                 heapq.heappushpop(heap, entry)
+
+    def _offer_first(self, sample: Sample) -> None:
+        if self._is_full and sample.turn >= self._first[-1].turn:
+            return
+        samples = sorted([*self._first, sample], key=_turn)  # stable: first come, first served
+        room = 2 * self.kept_each_way * CROP_WIDTH * CROP_HEIGHT
+        pixels = [max(math.prod(crop.shape[:2]) for crop in each.crops.values()) for each in samples]
+        fitting = sum(reached <= room for reached in accumulate(pixels))
+        self._first = samples[: min(fitting, MOST_WITHOUT_FIGURES)]
+        self._is_full |= len(self._first) < len(samples)
 
     def kept(self) -> list[Sample]:
         chosen = {sample.key: sample for _, _, sample in sorted(self._lowest, reverse=True)}
@@ -70,12 +85,19 @@ class SampleKeeper:
             for sample in samples:
                 for role, crop in sample.crops.items():
                     archive.write(f"{sample.key}.{role}.webp", encode_thumbnail(crop))
+                if sample.caption:
+                    archive.write(f"{sample.key}.caption.json", json.dumps(sample.caption).encode())
         return True
+
+
+def _turn(sample: Sample) -> int:
+    return sample.turn
 
 
 def encode_thumbnail(crop: Samples) -> bytes:
     pixels = np.ascontiguousarray(crop[..., 0] if crop.shape[2] == 1 else crop)
     encoded = io.BytesIO()
     # Method 0 takes two thirds of the time of method 2 for files a tenth larger; samples took a fifth of all overhead.
-    Image.fromarray(pixels).save(encoded, "WEBP", quality=85, method=0)
+    lossless = pixels.shape[0] * pixels.shape[1] <= _SMALL_PIXELS
+    Image.fromarray(pixels).save(encoded, "WEBP", lossless=lossless, quality=0 if lossless else 85, method=0)
     return encoded.getvalue()

@@ -98,6 +98,16 @@ def expand_inputs(patterns: str) -> list[str]:
     return urls
 
 
+def absolute_patterns(patterns: str) -> str:
+    """The same patterns with the working folder before every local path, for whoever reads them elsewhere."""
+    return ",".join(_absolute(pattern) for pattern in _split_commas(patterns))
+
+
+def _absolute(pattern: str) -> str:
+    mark, path = ("@", pattern[1:]) if pattern.startswith("@") else ("", pattern)
+    return mark + (path if "://" in path else os.path.abspath(path))
+
+
 def in_parallel(function: Callable[[str], T], urls: Sequence[str]) -> list[T]:
     """Asks a store about many files at once: thousands of shards one by one would take minutes."""
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:

@@ -43,7 +43,7 @@ class Summary:
     """Everything that the report says about pictures, without the pictures.
 
     Attributes:
-        counts: sums of the ledgers' counts.
+        counts, tallies: sums of the ledgers' counts and tallies.
         reasons, stages: dead letters by reason and by stage.
         kinds: records by channels and depth, such as "RGB 8 bit".
         notes: records by note, first wordings only; `notes_total` counts all.
@@ -56,6 +56,7 @@ class Summary:
     records: int = 0
     dead_letters: int = 0
     counts: Counter[str] = field(default_factory=Counter)
+    tallies: Counter[str] = field(default_factory=Counter)
     timings: dict[str, int] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     stages: Counter[str] = field(default_factory=Counter)
@@ -70,6 +71,7 @@ class Summary:
         """Adds one committed unit."""
         self.units += 1
         self.counts.update(ledger["counts"])
+        self.tallies.update(ledger.get("tallies", {}))
         self._add_timings({stage: to_fixed_point(seconds) for stage, seconds in ledger["timings_s"].items()})
         for letter in ledger["dead_letters"]:
             self.dead_letters += 1
@@ -107,6 +109,7 @@ class Summary:
         self.records += other.records
         self.dead_letters += other.dead_letters
         self.counts.update(other.counts)
+        self.tallies.update(other.tallies)
         self._add_timings(other.timings)
         self.reasons.update(other.reasons)
         self.stages.update(other.stages)
@@ -136,6 +139,7 @@ class Summary:
             "units": self.units,
             "records": self.records,
             "counts": _sorted(self.counts),
+            "tallies": _sorted(self.tallies),
             "timings_s": self.timings_s,
             "dead_letters": {
                 "total": self.dead_letters,

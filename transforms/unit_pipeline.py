@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -17,19 +17,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from transforms.dead_letters import Failure, failed_name, read_dead_letters, write_dead_letters
+from transforms.earlier_outputs import EarlierOutputs
 from transforms.errors import Reason, RecordError, UnitError
 from transforms.formats.folder import read_members
 from transforms.formats.paired import read_paired_tars
 from transforms.formats.tar import read_tar
 from transforms.ledger import Ledger, ledger_name, read_ledger, samples_name
+from transforms.ledger_rows import RecordRows
 from transforms.picture_size import estimate_decoded_bytes
 from transforms.record import IMAGE_EXTENSIONS, Record
 from transforms.samples import SampleKeeper
-from transforms.sinks import Sink, open_sink
+from transforms.sinks import LOOSE_KINDS, SHARD_KINDS, Sink, SinkPlan, open_sink
 from transforms.storage import OutputStore
 from transforms.streaming import Bounds, StageTimes, ordered_map
 from transforms.units import Unit
-from transforms.work import Finished, Item, Job, SinkKind, Work
+from transforms.work import PARTS, Finished, Item, Job, SinkKind, Work
 
 T = TypeVar("T")
 _RESULT_FIELDS = tuple(f"restored.{ending}" for ending in sorted(IMAGE_EXTENSIONS))
@@ -76,21 +78,23 @@ def process_unit(
     start = time.perf_counter()
     counters_before = dict(work.counters())
     retried = _ledger_to_extend(unit, job, store) if unit.kind == "dead_letters" else None
-    sink_kind = retried["sink"] if retried else job.sink_kind(unit)
-    ledger = Ledger(unit.name, job.verb, job.fingerprint(), retried["input"] if retried else unit.identity(), sink_kind)
+    plan = _sink_plan(unit, job, retried)
+    ledger = Ledger(unit.name, job.verb, job.fingerprint(), retried["input"] if retried else unit.identity(), plan.kind)
     run = UnitRun(work, options, job.batch_bytes, progress)
     keeper = SampleKeeper()
-    if retried is None:
-        store.remove([ledger_name(unit.name)])  # an older one must not vouch for what is published from here on
-    with (
-        store.scratch() as folder,
-        closing(open_sink(sink_kind, unit.name, store, folder, retried)) as sink,
-    ):
-        totals = _consume(run.results(_records(unit, retried)), sink, ledger, keeper, run.times)
+    earlier = EarlierOutputs(store, unit.name, plan.plain_name) if retried is None else None
+    if earlier is not None:
+        earlier.begin()
+    with store.scratch() as folder, closing(open_sink(plan, store, folder, retried)) as sink:
+        totals = _consume(run, _records(unit, retried), sink, ledger, keeper)
         with run.times.measure("write"):
+            if earlier is not None and plan.kind in SHARD_KINDS:
+                earlier.announce(sink.names())
             ledger.outputs = sink.publish()
-        if sink_kind in ("folder", "subfolder"):
-            store.remove(_outdated_names(unit, sink_kind, run.failures))
+        if earlier is not None:
+            earlier.remove_replaced([output["path"] for output in ledger.outputs], _loose_keys(plan.kind, ledger))
+        if plan.kind in LOOSE_KINDS:
+            store.remove(_outdated_names(unit, plan.kind, run.failures))
         ledger.dead_letters = [run.failures[index].to_json() for index in sorted(run.failures)]
         if retried is None:
             _publish_dead_letters(unit, store, folder, run.failures)
@@ -108,9 +112,24 @@ def process_unit(
         if retried is not None:
             _add_earlier_results(ledger, retried)
         store.write(ledger_name(unit.name), ledger.to_json())
+        if earlier is not None:
+            earlier.forget()
         if retried is not None:  # until here they are the only copy of what the shard did not have
             _publish_dead_letters(unit, store, folder, run.failures)
     return ledger
+
+
+def _sink_plan(unit: Unit, job: Job, retried: Mapping[str, Any] | None) -> SinkPlan:
+    kind = retried["sink"] if retried else job.sink_kind(unit)
+    return SinkPlan(kind, unit.name, job.layout, ordered=unit.kind == "references", about=job.describe())
+
+
+def _loose_keys(sink_kind: SinkKind, ledger: Ledger) -> set[str] | None:
+    """Keys, in all the places where they may stand, of the records that loose files were written of."""
+    if sink_kind != "folder":
+        return None
+    keys = {row["key"] for row in ledger.records}
+    return keys | {f"{part}/{key}" for part in PARTS for key in keys}
 
 
 def _ledger_to_extend(unit: Unit, job: Job, store: OutputStore) -> dict[str, Any]:
@@ -130,21 +149,30 @@ def _records(unit: Unit, retried: Mapping[str, Any] | None) -> Iterator[Record]:
 
 
 def _consume(
-    results: Iterable[Finished], sink: Sink, ledger: Ledger, keeper: SampleKeeper, times: StageTimes
+    run: UnitRun, records: Iterator[Record], sink: Sink, ledger: Ledger, keeper: SampleKeeper
 ) -> Counter[str]:
     totals: Counter[str] = Counter(records_in=0, records_out=0, pixels_in=0, pixels_out=0)
-    for finished in results:
+    tallies: Counter[str] = Counter()
+    for finished in run.results(records):
+        try:
+            with run.times.measure("write"):
+                sink.write(finished)
+        except RecordError as error:  # it does not fit to the records before it
+            run.failures[finished.index] = failure_of(finished.key, finished.index, "write", error, error.reason)
+            continue
         totals["records_in"] += 1
         totals["records_out"] += len(finished.rows)
         totals["pixels_in"] += finished.pixels_in
         totals["pixels_out"] += finished.pixels_out
         totals.update({f"rejected_{reason}": count for reason, count in finished.rejected.items()})
-        with times.measure("write"):
-            sink.write(finished)
-        ledger.records += finished.rows
-        if finished.sample is not None:
-            keeper.offer(finished.sample)
+        if finished.part:
+            totals[f"records_{finished.part}"] += len(finished.rows)
+        ledger.records.extend(finished.rows)
+        for sample in finished.samples:
+            keeper.offer(sample)
+        tallies.update(finished.tallies)
         del finished
+    ledger.tallies = dict(tallies)
     return totals
 
 
@@ -166,7 +194,7 @@ def _publish_dead_letters(unit: Unit, store: OutputStore, folder: Path, failures
 
 def _add_earlier_results(ledger: Ledger, earlier: Mapping[str, Any]) -> None:
     """Joins the records of a retry with those that had gone through before."""
-    ledger.records = sorted([*earlier["records"], *ledger.records], key=_row_index)
+    ledger.records = RecordRows(sorted([*earlier["records"], *ledger.records], key=_row_index))
     ledger.samples = earlier["samples"]
     counts = Counter(earlier["counts"])
     counts.update(
@@ -175,6 +203,7 @@ def _add_earlier_results(ledger: Ledger, earlier: Mapping[str, Any]) -> None:
     counts["dead_letters"] = ledger.counts["dead_letters"]
     counts["bytes_out"] = ledger.counts["bytes_out"]
     ledger.counts = dict(counts)
+    ledger.tallies = dict(Counter(earlier.get("tallies", {})) + Counter(ledger.tallies))
     ledger.timings_s = {
         name: ledger.timings_s.get(name, 0.0) + earlier["timings_s"].get(name, 0.0)
         for name in ledger.timings_s | earlier["timings_s"]

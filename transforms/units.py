@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from transforms.errors import ConfigurationError, RecordError
-from transforms.record import IMAGE_EXTENSIONS, ROLES, extension, split_member_name
+from transforms.record import IMAGE_EXTENSIONS, ROLES, extension, is_array, split_member_name
 from transforms.storage import InputFile, describe_file, expand_inputs, filesystem_of, in_parallel, list_files
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -100,7 +100,7 @@ def plan_units(patterns: str, *, pictures_per_unit: int = PICTURES_PER_UNIT) -> 
         if _is_folder(url):
             folders.append(url)
             for name, file in list_files(url):
-                if _is_bookkeeping(name):
+                if is_bookkeeping(name):
                     continue
                 if name.endswith(TAR_SUFFIXES):
                     tars.append(file)
@@ -142,7 +142,7 @@ def _is_folder(url: str) -> bool:
     return bool(fs.isdir(path))
 
 
-def _is_bookkeeping(name: str) -> bool:
+def is_bookkeeping(name: str) -> bool:
     """Our own files in an output that is read as an input."""
     parts = PurePosixPath(name).parts
     return len(parts) > 1 and (parts[0] in BOOKKEEPING or (parts[0] == "report" and parts[-1] in REPORT_FILES))
@@ -182,7 +182,7 @@ def assign_members(files: Iterable[tuple[str, InputFile]]) -> tuple[list[Member]
     """Decides which loose files make up one record.
 
     Files called KEY.clean.EXT, KEY.degraded.EXT or KEY.restored.EXT belong to record KEY, with KEY.json and
-    KEY.WHAT.npy beside them. Any other picture is a record of its own, whatever dots its name has: its key is the path
+    KEY.WHAT.npy or KEY.mask.png beside them. Any other picture is a record of its own, whatever dots its name has: its key is the path
     without the last extension and with `_` for the dots, because a key ends at the first dot once it stands in a tar.
     Pictures that would share a key keep their extension in it.
 
@@ -199,12 +199,14 @@ def assign_members(files: Iterable[tuple[str, InputFile]]) -> tuple[list[Member]
         elif field.partition(".")[0] in ROLES and "." in field:
             grouped[key].append((field, name, file))
         else:
-            (singles if extension(name) in IMAGE_EXTENSIONS else others).append((name, file))
+            (singles if extension(name) in IMAGE_EXTENSIONS and not is_array(field) else others).append((name, file))
     ignored = []
     for name, file in others:
         key, field = _split_or_none(name)
         if key in grouped:
             grouped[key].append((field, name, file))
+        elif extension(name) in IMAGE_EXTENSIONS and not PurePosixPath(name).name.startswith("."):
+            singles.append((name, file))  # called like a mask, but of no pair
         else:
             ignored.append(name)
     keys = _own_keys([name for name, _ in singles], taken=set(grouped))

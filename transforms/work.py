@@ -5,9 +5,10 @@ A `Job` is plain picklable configuration; a worker process calls `load()` once a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from transforms.pictures import Samples
 from transforms.record import Record
@@ -15,7 +16,21 @@ from transforms.streaming import StageTimes
 from transforms.units import Unit
 
 # "subfolder": loose files in a folder of the unit's own, because keys are unique inside a shard only
-SinkKind = Literal["tar", "folder", "subfolder", "none"]
+PARTS = ("train", "validation")  # sub-folders of an output that is divided
+SinkKind = Literal["tar", "parquet", "arrow", "folder", "subfolder", "none"]
+
+
+@dataclass(frozen=True)
+class ShardLayout:
+    """How the records of a unit are laid out in shards.
+
+    Attributes:
+        shard_bytes: a shard is closed, and the next one begun, before it grows beyond; 0: one shard for each unit.
+        divided: records go to the sub-folder that their `Finished.part` names.
+    """
+
+    shard_bytes: int = 0
+    divided: bool = False
 
 
 @dataclass
@@ -30,11 +45,19 @@ class Item:
 
 @dataclass
 class Sample:
-    """Small 8-bit crops of one record for the report, and the figure that ranks it (None: no reference, first come)."""
+    """Small 8-bit crops of one record for the report.
+
+    Attributes:
+        figure: what ranks it; None where the first ones are as good as any.
+        turn: number among the samples of one input record; without figures, no second one is shown before all first ones.
+        caption: (name, text) lines under the pictures.
+    """
 
     key: str
     figure: float | None
     crops: dict[str, Samples]
+    turn: int = 0
+    caption: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -45,7 +68,10 @@ class Finished:
         outputs: (member or file name, bytes), in the order to write.
         rows: one ledger row for each output record.
         pixels_in, pixels_out: for the rates in the report.
-        sample: what the gallery may show.
+        samples: what the gallery may show.
+        rejected: places of the picture that gave no output record, by reason.
+        tallies: counts under names of the work's own, few of them; they add up over records and units.
+        part: sub-folder of the output that the results go to ("train", "validation"), the same for all of them.
     """
 
     key: str
@@ -54,8 +80,10 @@ class Finished:
     rows: list[dict[str, Any]]
     pixels_in: int = 0
     pixels_out: int = 0
-    sample: Sample | None = None
+    samples: list[Sample] = field(default_factory=list)
     rejected: Mapping[str, int] = field(default_factory=dict)
+    tallies: Counter[str] = field(default_factory=Counter)
+    part: str = ""
 
 
 class Work(Protocol):
@@ -78,6 +106,15 @@ class Work(Protocol):
         ...
 
 
+@runtime_checkable
+class DrawingJob(Protocol):
+    """A job whose records have drawn parameters that its work tallies."""
+
+    def expected_draws(self) -> list[dict[str, Any]]:
+        """What the tallies count, and what to expect of them (`transforms.drawn_parameters`)."""
+        ...
+
+
 class Job(Protocol):
     """Plain configuration of one verb."""
 
@@ -91,6 +128,11 @@ class Job(Protocol):
 
     def sink_kind(self, unit: Unit) -> SinkKind:
         """Where the results of this unit go."""
+        ...
+
+    @property
+    def layout(self) -> ShardLayout:
+        """How results that go to shards are laid out in them."""
         ...
 
     def load(self) -> Work: ...

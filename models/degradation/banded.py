@@ -3,7 +3,7 @@
     Y = R X C^T                      adjoint:  X = R^T Y C
 
 Resampling, separable blur, and every boundary condition of them are such matrices. A matrix is kept as taps, indices and
-weights of each output sample, and multiplied in dense blocks of 64 outputs: BLAS makes short work of these, and memory
+weights of each output sample, and multiplied in dense blocks of 32 outputs: BLAS makes short work of these, and memory
 stays linear in the side of the picture.
 """
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from models.degradation.boundary import OUTSIDE, source_index
 from models.degradation.planes import Planes, like, namespace
 
-BLOCK = 64
+BLOCK = 32  # smaller ones keep BLAS waiting, larger ones are mostly zeros
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,20 +56,26 @@ class Band:
     def _blocks(self) -> Iterator[tuple[slice, slice, NDArray[np.float64]]]:
         for start in range(0, self.outputs, BLOCK):
             rows = slice(start, min(start + BLOCK, self.outputs))
-            indices, weights = self.indices[rows], self.weights[rows]
-            counts = indices != OUTSIDE
-            used = indices[counts]
-            if not len(used):
-                continue
-            # A circular boundary reaches both ends: two spans then, so that a block never becomes the whole matrix.
-            for low, high in _spans(used):
-                matrix = np.zeros((len(indices), high - low))
-                here = counts & (indices >= low) & (indices < high)
-                np.add.at(matrix, (np.nonzero(here)[0], indices[here] - low), weights[here])
+            places, weights = self.indices[rows].ravel(), self.weights[rows].ravel()
+            outputs = np.repeat(np.arange(rows.stop - start), self.indices.shape[1])
+            if places.min() == OUTSIDE:
+                counts = places != OUTSIDE
+                places, weights, outputs = places[counts], weights[counts], outputs[counts]
+            for low, high in _spans(places):
+                inside = (places >= low) & (places < high)
+                cells = outputs[inside] * (high - low) + places[inside] - low
+                matrix = np.zeros((rows.stop - start, high - low))
+                matrix.ravel()[:] = np.bincount(cells, weights[inside], matrix.size)
                 yield rows, slice(low, high), matrix
 
 
 def _spans(used: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Where the columns of a block lie: at both ends for a circular boundary, so that no block becomes the whole matrix."""
+    if not len(used):
+        return []
+    low, high = int(used.min()), int(used.max()) + 1
+    if high - low <= max(4 * BLOCK, len(used)):
+        return [(low, high)]
     values = np.unique(used)
     gaps = np.nonzero(np.diff(values) > 2 * BLOCK)[0]
     starts = [0, *(gaps + 1).tolist()]
@@ -105,15 +111,21 @@ def apply_bands_adjoint(planes: Planes, rows: Band | None, columns: Band | None)
 
 def _rows(planes: Planes, band: Band) -> Planes:
     result = _zeros(planes, (*planes.shape[:-2], band.outputs, planes.shape[-1]))
+    last = None
     for rows, columns, block in band.blocks:
-        result[..., rows, :] += namespace(planes).matmul(like(block, planes), planes[..., columns, :])
+        part = namespace(planes).matmul(like(block, planes), planes[..., columns, :])
+        result[..., rows, :] = part if rows != last else result[..., rows, :] + part
+        last = rows
     return result
 
 
 def _columns(planes: Planes, band: Band) -> Planes:
     result = _zeros(planes, (*planes.shape[:-1], band.outputs))
+    last = None
     for rows, columns, block in band.blocks:
-        result[..., rows] += namespace(planes).matmul(planes[..., columns], like(block.T, planes))
+        part = namespace(planes).matmul(planes[..., columns], like(block.T, planes))
+        result[..., rows] = part if rows != last else result[..., rows] + part
+        last = rows
     return result
 
 

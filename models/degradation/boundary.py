@@ -1,11 +1,11 @@
 """What lies beyond the border of a picture: a named and recorded choice.
 
-    reflect     d c b | a b c d | c b a     about the outermost pixel
-    symmetric   c b a | a b c d | d c b     about the border
-    replicate   a a a | a b c d | d d d
-    circular    b c d | a b c d | a b c
-    zero        0 0 0 | a b c d | 0 0 0
-    valid       nothing: the result is smaller
+reflect     d c b | a b c d | c b a     about the outermost pixel
+symmetric   c b a | a b c d | d c b     about the border
+replicate   a a a | a b c d | d d d
+circular    b c d | a b c d | a b c
+zero        0 0 0 | a b c d | 0 0 0
+valid       nothing: the result is smaller
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ if all its steps are linear, so can its adjoint.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -36,22 +37,51 @@ def replay(planes: Planes, steps: Sequence[Step]) -> Planes:
 def replay_each(batch: Planes, steps: Sequence[Sequence[Step]]) -> Planes:
     """Applies to each of N x C x H x W planes steps of its own.
 
-    Pictures whose steps have the same names are degraded together, as one batch for each step: on an accelerator that
-    is what makes it fast. All results must have one shape.
+    In each round every picture takes its next step. Those that take a step of one name and have the same shapes before and
+    after it are degraded together, as one batch: on an accelerator that is what makes it fast. On their way the pictures may
+    have any sizes.
+
+    Raises:
+        ConfigurationError: a step names no operator of the table, or the results have several shapes.
     """
-    named = [tuple(elementary(each)) for each in steps]
-    alike: dict[tuple[str, ...], list[int]] = {}
-    for index, each in enumerate(named):
-        alike.setdefault(tuple(name for name, _ in each), []).append(index)
-    results: list[Planes] = [None] * len(named)
-    xp = namespace(batch)
-    for names, members in alike.items():
-        group = xp.stack([batch[index] for index in members])
-        for position, name in enumerate(names):
-            group = operator_class(name).apply_each(group, [named[index][position][1] for index in members])
-        for index, planes in zip(members, group, strict=True):
-            results[index] = planes
-    return xp.stack(results)
+    xp, waiting = namespace(batch), [deque(elementary(each)) for each in steps]
+    pictures, made = list(batch), {tuple(range(len(steps))): batch}
+    while groups := _next_groups(pictures, waiting):
+        before, made = made, {}
+        for (name, *_), members in groups.items():
+            together = before.get(tuple(members))
+            if together is None:
+                together = xp.stack([pictures[index] for index in members])
+            parameters = [waiting[index].popleft()[1] for index in members]
+            made[tuple(members)] = results = operator_class(name).apply_each(together, parameters)
+            for index, planes in zip(members, results, strict=True):
+                pictures[index] = planes
+    whole = made.get(tuple(range(len(steps))))
+    if whole is not None:
+        return whole
+    shapes = sorted({tuple(planes.shape) for planes in pictures})
+    if len(shapes) > 1:
+        named = ", ".join(" x ".join(map(str, shape)) for shape in shapes[:4])
+        raise ConfigurationError(
+            f"the degraded pictures of one batch have several shapes ({named}{', ...' if len(shapes) > 4 else ''}) and can't "
+            "be stacked; take a recipe whose results have one size, or batches of 1"
+        )
+    return xp.stack(pictures)
+
+
+def _next_groups(
+    pictures: Sequence[Planes], waiting: Sequence[Sequence[tuple[str, Parameters]]]
+) -> dict[tuple[str, Shape, Shape], list[int]]:
+    """Which pictures take their next step together: by its name, and the shapes before and after it."""
+    groups: dict[tuple[str, Shape, Shape], list[int]] = {}
+    for index, own in enumerate(waiting):
+        if own:
+            name, parameters = own[0]
+            channels, height, width = pictures[index].shape
+            before = (height, width, channels)
+            after = operator_class(name).output_shape(before, parameters)
+            groups.setdefault((name, before, after), []).append(index)
+    return groups
 
 
 def replay_adjoint(planes: Planes, steps: Sequence[Step], shape: Shape) -> Planes:
@@ -104,7 +134,23 @@ def draw_steps(
     if isinstance(degradation, Chain):
         steps: list[Step] = parameters["steps"]
         return steps
-    return [{degradation.name: parameters}]
+    return [DrawnStep(degradation, parameters)]
+
+
+class DrawnStep(dict[str, Parameters]):
+    """A step that knows who drew it, so that counts of draws can be told apart where an operator stands in a recipe twice.
+
+    In all else, as JSON and when it is pickled, it is the plain step.
+    """
+
+    __slots__ = ("drawn_by",)
+
+    def __init__(self, degradation: Degradation, parameters: Parameters) -> None:
+        super().__init__({degradation.name: parameters})
+        self.drawn_by = degradation
+
+    def __reduce__(self) -> tuple[type[dict[str, Parameters]], tuple[dict[str, Parameters]]]:
+        return dict, (dict(self),)
 
 
 @dataclass(frozen=True)

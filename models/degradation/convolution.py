@@ -38,6 +38,8 @@ def convolve(planes: Planes, kernel: Kernel, boundary: str) -> Planes:
     kernel = np.asarray(kernel, dtype=np.float64)
     height, width = output_size(planes.shape[-2:], kernel.shape, boundary)
     if height <= TILE and width <= TILE:
+        if isinstance(planes, np.ndarray) and np.count_nonzero(kernel) > SPARSE_TAPS:
+            return _in_one_buffer(planes, kernel, boundary)
         return _valid(_padded(planes, kernel.shape, boundary), kernel)
     result = namespace(planes).empty((*planes.shape[:-2], height, width), dtype=planes.dtype, **_device(planes))
     shifts = (0, 0) if boundary == "valid" else (_before(kernel.shape[0]), _before(kernel.shape[1]))
@@ -141,6 +143,39 @@ def _by_fft(planes: Planes, kernel: Kernel) -> Planes:
     spectrum *= fft.rfft2(like(kernel, planes), s=size)
     circular = fft.irfft2(spectrum, s=size)
     return circular[..., kh - 1 : planes.shape[-2], kw - 1 : planes.shape[-1]]
+
+
+def _in_one_buffer(planes: NDArray[Any], kernel: Kernel, boundary: str) -> NDArray[Any]:
+    """What `_padded` and `_by_fft` do, in half the time for a patch: padded in place, the kernel beside the planes."""
+    kh, kw = kernel.shape
+    height, width = planes.shape[-2:]
+    top, left = (0, 0) if boundary == "valid" else (_before(kh), _before(kw))
+    rows, columns = (height, width) if boundary == "valid" else (height + kh - 1, width + kw - 1)
+    size = scipy.fft.next_fast_len(rows, real=True), scipy.fft.next_fast_len(columns, real=True)
+    channels = planes.reshape(-1, height, width)
+    buffer = np.zeros((len(channels) + 1, *size), planes.dtype)
+    buffer[-1, :kh, :kw] = kernel
+    padded = buffer[:-1, :rows, :columns]
+    padded[:, top : top + height, left : left + width] = channels
+    if boundary not in ("valid", "zero"):
+        above, below = _margins(height, top, rows, boundary)
+        padded[:, :top, left : left + width] = channels[:, above]
+        padded[:, top + height :, left : left + width] = channels[:, below]
+        before, after = _margins(width, left, columns, boundary)
+        padded[:, :, :left] = padded[:, :, left + before]
+        padded[:, :, left + width :] = padded[:, :, left + after]
+    spectra = scipy.fft.rfft2(buffer, overwrite_x=True)
+    products = spectra[:-1]
+    products *= spectra[-1]
+    circular: NDArray[Any] = scipy.fft.irfft2(products, s=size, overwrite_x=True)
+    result = circular[:, kh - 1 : rows, kw - 1 : columns]
+    return result.reshape(*planes.shape[:-2], *result.shape[1:])
+
+
+def _margins(length: int, before: int, padded: int, boundary: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The samples that stand before the first and after the last."""
+    index = source_index(np.r_[-before:0, length : padded - before], length, boundary)
+    return index[:before], index[before:]
 
 
 def _device(planes: Planes) -> dict[str, Any]:

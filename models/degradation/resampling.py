@@ -35,6 +35,7 @@ Indices: TypeAlias = NDArray[np.int64]
 Size: TypeAlias = tuple[int, int]  # H, W
 
 BORDERS = ("symmetric", "replicate")
+STRIP = 512  # rows or columns that are in memory with 64 bits at a time
 
 
 def cubic(x: Values, a: float) -> Values:
@@ -274,15 +275,28 @@ def resize_planes_8bit(
     before = (int(planes.shape[-2]), int(planes.shape[-1]))
     after = _target(before, scale, size, kernel)
     bands = resize_bands(before, after, kernel, border, scale)
-    # Sums of 8-bit samples that end in exactly one half are common; in float32 some would fall to the wrong side.
-    levels = _levels(namespace(planes).asarray(planes, dtype=namespace(planes).float64) * 255)
     rows_first = scale is not None or after[0] * before[1] <= after[1] * before[0]
-    for rows_now in (rows_first, not rows_first):
-        levels = _levels(apply_bands(levels, *((bands[0], None) if rows_now else (None, bands[1]))))
-    return namespace(planes).asarray(levels, dtype=planes.dtype) / 255
+    levels = planes * 255
+    for axis in (-2, -1) if rows_first else (-1, -2):
+        levels = _pass_8bit(levels, bands[axis], axis)
+    return levels / 255
 
 
-def _levels(levels: Planes) -> Planes:
+def _pass_8bit(levels: Planes, band: Band, axis: int) -> Planes:
+    """One pass over levels of 0 to 255, rounded and clipped before and after, strip by strip.
+
+    Sums of 8-bit samples that end in exactly one half are common; in float32 some would fall to the wrong side.
+    """
+    xp, strips = namespace(levels), []
+    for start in range(0, levels.shape[-3 - axis], STRIP):
+        strip = slice(start, start + STRIP)
+        exact = xp.asarray(levels[..., strip] if axis == -2 else levels[..., strip, :], dtype=xp.float64)
+        resized_strip = apply_bands(_rounded(exact), *((band, None) if axis == -2 else (None, band)))
+        strips.append(xp.asarray(_rounded(resized_strip), dtype=levels.dtype))
+    return xp.concat(strips, axis=-3 - axis)
+
+
+def _rounded(levels: Planes) -> Planes:
     """Whole numbers from 0 to 255, halves up."""
     xp = namespace(levels)
     return xp.clip(xp.floor(levels + 0.5), 0.0, 255.0)

@@ -34,6 +34,7 @@ class SCN(RestorationNetwork):
     """
 
     receptive_field = 2 * BORDER + 1
+    places: Tensor
 
     def __init__(self, stages: int) -> None:
         super().__init__()
@@ -78,4 +79,5 @@ def scn(channels: int = 1, stages: int = 1) -> SCN:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(_SMALLEST_NORM)
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / norms.clamp_min(_SMALLEST_NORM)

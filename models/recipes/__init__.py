@@ -2,6 +2,6 @@
 
 from models.recipes.loader import load_recipe, shipped_recipes
 from models.recipes.patches import Cut, Patches
-from models.recipes.recipe import Pair, Recipe, Rejection
+from models.recipes.recipe import Drawn, Pair, Recipe, Rejection
 
-__all__ = ["Cut", "Pair", "Patches", "Recipe", "Rejection", "load_recipe", "shipped_recipes"]
+__all__ = ["Cut", "Drawn", "Pair", "Patches", "Recipe", "Rejection", "load_recipe", "shipped_recipes"]

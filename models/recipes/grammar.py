@@ -114,7 +114,9 @@ def recipe_section() -> Section[Recipe]:
             "store": Field(
                 Word(*STORES), "png clips and rounds the degraded picture, npy keeps float32", default="png"
             ),
-            "crop_to_multiple": Field(Integer(minimum=1), "the clean picture's sides become multiples of this", default=1),
+            "crop_to_multiple": Field(
+                Integer(minimum=1), "the clean picture's sides become multiples of this", default=1
+            ),
             "arrays": Field(ListOf(Word(*ARRAYS), 0), "arrays that a record carries beside its pictures", default=()),
         },
         lambda kind, **fields: Recipe(**fields),
@@ -185,7 +187,9 @@ def _without_needs() -> frozenset[str]:
     """Operators that need no setting: their bare name is enough."""
     classes = {name: operator_class(name) for name in OPERATORS}
     return frozenset(
-        name for name, found in classes.items() if name not in _chains() and len(defaults(found)) == len(settings(found))
+        name
+        for name, found in classes.items()
+        if name not in _chains() and len(defaults(found)) == len(settings(found))
     )
 
 

@@ -44,6 +44,13 @@ class Cut:
         return cls(**plain)
 
 
+def largest_std(image: Image) -> float:
+    """The largest standard deviation of a channel. By two matrix products: NumPy's own takes ten times as long."""
+    flat = image.reshape(-1, image.shape[2])
+    centred = flat - (np.ones(len(flat), np.float32) @ flat) / np.float32(len(flat))
+    return float(np.sqrt((centred.T @ centred).diagonal().max() / len(flat)))
+
+
 def sharpness(image: Image) -> float:
     """Standard deviation of the Laplacian of the mean of the channels; white is 1. Out of focus, it falls to the noise.
 
@@ -63,7 +70,9 @@ def difference_hash(image: Image) -> int:
     Source: Krawetz, "Kind of like that", 2013 (dHash).
     """
     gray = image.mean(axis=2)
-    rows, columns = (np.linspace(0, side, cells + 1).astype(int)[:-1] for side, cells in zip(gray.shape, (8, 9), strict=True))
+    rows, columns = (
+        np.linspace(0, side, cells + 1).astype(int)[:-1] for side, cells in zip(gray.shape, (8, 9), strict=True)
+    )
     cells = np.add.reduceat(np.add.reduceat(gray, rows, axis=0), columns, axis=1)
     cells /= np.outer(np.diff(rows, append=gray.shape[0]), np.diff(columns, append=gray.shape[1]))
     return int.from_bytes(np.packbits(cells[:, :-1] > cells[:, 1:]).tobytes(), "big")
@@ -130,7 +139,7 @@ class Patches:
 
     def complaint(self, image: Image) -> str | None:
         """Why there is nothing to learn from a patch: "flat", "blurred", or None."""
-        if self.minimum_std > 0 and float(image.std(axis=(0, 1)).max()) < self.minimum_std:
+        if self.minimum_std > 0 and largest_std(image) < self.minimum_std:
             return "flat"
         if self.minimum_sharpness > 0 and sharpness(image) < self.minimum_sharpness:
             return "blurred"

@@ -10,7 +10,7 @@ import hashlib
 import io
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
@@ -196,6 +196,11 @@ class TarWriter:
         info.mode = 0o644
         self._archive.addfile(info, io.BytesIO(data))
         self._archive.members = []  # type: ignore[attr-defined]
+
+    def write_record(self, key: str, fields: Sequence[tuple[str, bytes]]) -> None:
+        """Writes a record's fields as adjacent members, in the order given."""
+        for field, data in fields:
+            self.write(f"{key}.{field}", data)
 
     def __enter__(self) -> TarWriter:
         return self

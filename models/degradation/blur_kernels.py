@@ -1,0 +1,175 @@
+"""Point spread functions by formula. Each is float64, kh x kw, sums to 1 and is centred on its origin (kh // 2, kw // 2).
+
+Angles are in degrees, counter-clockwise as seen on the screen, from the positive horizontal axis, as in MATLAB's
+fspecial: rows run downwards, so a direction of angle t is (cos t) columns and (-sin t) rows.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import scipy.fft
+import scipy.special
+from numpy.typing import NDArray
+
+Kernel: TypeAlias = NDArray[np.float64]
+T = TypeVar("T", bound=np.floating[Any])
+_REACH = 4.0  # standard deviations, as far as an automatic size goes; SciPy's gaussian_filter goes as far
+
+
+def identity() -> Kernel:
+    """The blur that changes nothing."""
+    return np.ones((1, 1))
+
+
+def automatic_size(sigma: float) -> int:
+    """Side of a kernel that reaches four standard deviations to each side."""
+    return 2 * math.ceil(_REACH * sigma) + 1
+
+
+def gaussian_taps(sigma: float, size: int = 0) -> NDArray[np.float64]:
+    """exp(-i^2 / (2 sigma^2)), of sum 1; `size` taps, 0 for as many as matter. sigma 0 is a single 1."""
+    steps = _steps(size or automatic_size(sigma))
+    taps = np.exp(-0.5 * (steps / sigma) ** 2) if sigma > 0 else (steps == 0).astype(np.float64)
+    scaled: NDArray[np.float64] = taps / taps.sum()
+    return scaled
+
+
+def ellipse(sigma_x: float, sigma_y: float, angle_deg: float, size: int) -> NDArray[np.float64]:
+    """The squared distance  x^T S^-1 x  of each element from the origin; S has the axes sigma_x, sigma_y, turned."""
+    size = size or automatic_size(max(sigma_x, sigma_y))
+    columns, rows = _steps(size), -_steps(size)[:, np.newaxis]
+    cos, sin = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
+    along, across = cos * columns + sin * rows, cos * rows - sin * columns
+    distance: NDArray[np.float64] = (along / sigma_x) ** 2 + (across / sigma_y) ** 2
+    return distance
+
+
+def gaussian(sigma_x: float, sigma_y: float, angle_deg: float, size: int = 0) -> Kernel:
+    """exp(-d / 2) with d of `ellipse`."""
+    return normalised(np.exp(-0.5 * ellipse(sigma_x, sigma_y, angle_deg, size)))
+
+
+def generalised_gaussian(sigma_x: float, sigma_y: float, angle_deg: float, beta: float, size: int = 0) -> Kernel:
+    """exp(-d^beta / 2): pointed for beta below 1, flat-topped above."""
+    return normalised(np.exp(-0.5 * ellipse(sigma_x, sigma_y, angle_deg, size) ** beta))
+
+
+def plateau(sigma_x: float, sigma_y: float, angle_deg: float, beta: float, size: int = 0) -> Kernel:
+    """1 / (1 + d^beta)."""
+    return normalised(1 / (1 + ellipse(sigma_x, sigma_y, angle_deg, size) ** beta))
+
+
+def circular_sinc(cutoff: float, size: int) -> Kernel:
+    """The ideal low-pass filter, cut off at a circle of `cutoff` radians per pixel:  k = w J1(w r) / (2 pi r)."""
+    steps = _steps(size)
+    radius = np.hypot(steps, steps[:, np.newaxis])
+    safe = np.where(radius == 0, 1.0, radius)
+    values = cutoff * scipy.special.j1(cutoff * safe) / (2 * np.pi * safe)
+    return normalised(np.where(radius == 0, cutoff**2 / (4 * np.pi), values))
+
+
+def disk(radius_px: float) -> Kernel:
+    """A uniform disk. Each element has exactly the share of the disk that falls onto its pixel, so the rim is smooth.
+
+    A radius of up to half a pixel leaves the picture as it is.
+    """
+    return _disk(radius_px).copy() if radius_px > 0.5 else identity()
+
+
+@lru_cache(maxsize=64)
+def _disk(radius_px: float) -> Kernel:
+    half = math.ceil(radius_px - 0.5)
+    edges = np.concatenate([[0.0], np.arange(half + 1) + 0.5])
+    corners = _quarter_disk(edges[:, np.newaxis], edges, radius_px)
+    quarter = np.maximum(np.diff(np.diff(corners, axis=0), axis=1), 0)
+    quarter[0] *= 2  # the first row and column are halves of their pixels
+    quarter[:, 0] *= 2
+    half_disk = np.concatenate([quarter[:0:-1], quarter])
+    return normalised(np.concatenate([half_disk[:, :0:-1], half_disk], axis=1))
+
+
+def _quarter_disk(a: NDArray[np.float64], b: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
+    """The area that a disk about the origin shares with [0, a] x [0, b]."""
+
+    def under_arc(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The integral of sqrt(r^2 - t^2) from 0 to x."""
+        area: NDArray[np.float64] = x * np.sqrt(np.maximum(radius**2 - x * x, 0)) + radius**2 * np.arcsin(x / radius)
+        return area / 2
+
+    a, b = np.minimum(a, radius), np.minimum(b, radius)
+    reached = np.minimum(np.sqrt(np.maximum(radius**2 - b * b, 0)), a)  # so far the arc runs above b
+    return b * reached + under_arc(a) - under_arc(reached)
+
+
+def line(length_px: float, angle_deg: float) -> Kernel:
+    """A straight line of motion, one pixel wide and anti-aliased: MATLAB's fspecial('motion', length, angle).
+
+    Lengths up to 1 leave the picture as it is.
+    """
+    return _line(length_px, angle_deg % 180).copy() if length_px > 1 else identity()
+
+
+@lru_cache(maxsize=512)
+def _line(length_px: float, angle_deg: float) -> Kernel:
+    reach = (length_px - 1) / 2
+    cos, sin = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
+    half = (math.ceil(abs(reach * cos)) + 1, math.ceil(abs(reach * sin)) + 1)
+    columns, rows = np.arange(-half[0], half[0] + 1), -np.arange(-half[1], half[1] + 1)[:, np.newaxis]
+    along, across = cos * columns + sin * rows, cos * rows - sin * columns
+    # Beyond the ends it is the distance from the end, not from the line.
+    beyond = np.where(np.hypot(columns, rows) >= reach, reach - np.abs(along), 0.0)
+    weights = np.maximum(1 - np.hypot(across, beyond), 0.0)
+    weights[weights < 1e-12] = 0
+    return normalised(cropped(weights))
+
+
+def compose(first: Kernel, second: Kernel) -> Kernel:
+    """One kernel for two blurs in a row: their full convolution."""
+    if first.size == 1 or second.size == 1:
+        return first * second
+    first, second = odd_sided(first), odd_sided(second)
+    shape = (first.shape[0] + second.shape[0] - 1, first.shape[1] + second.shape[1] - 1)
+    size = tuple(scipy.fft.next_fast_len(side, real=True) for side in shape)
+    both = np.zeros((2, *size))
+    both[0, : first.shape[0], : first.shape[1]] = first
+    both[1, : second.shape[0], : second.shape[1]] = second
+    spectra = scipy.fft.rfft2(both, overwrite_x=True)
+    composed: Kernel = scipy.fft.irfft2(spectra[0] * spectra[1], s=size)[: shape[0], : shape[1]]
+    composed[np.abs(composed) < 1e-15] = 0  # what rounding leaves where there is nothing
+    return composed
+
+
+def odd_sided(kernel: NDArray[T]) -> NDArray[T]:
+    """With an empty row or column after an even side; the origin is in the very middle then, whichever way it is turned."""
+    if kernel.shape[0] % 2 and kernel.shape[1] % 2:
+        return kernel
+    return np.pad(kernel, [(0, 1 - side % 2) for side in kernel.shape])
+
+
+def cropped(kernel: Kernel) -> Kernel:
+    """Without the empty rows and columns around; as much goes at each side, so that the origin stays in the middle."""
+    rows, columns = np.flatnonzero(kernel.any(axis=1)), np.flatnonzero(kernel.any(axis=0))
+    top = min(int(rows[0]), kernel.shape[0] - 1 - int(rows[-1]))
+    left = min(int(columns[0]), kernel.shape[1] - 1 - int(columns[-1]))
+    return kernel[top : kernel.shape[0] - top, left : kernel.shape[1] - left]
+
+
+def normalised(kernel: NDArray[np.float64]) -> Kernel:
+    """Of sum 1.
+
+    Raises:
+        ValueError: the sum is 0, negative or not finite.
+    """
+    total = float(kernel.sum())
+    if not 0 < total < math.inf:
+        raise ValueError(f"a kernel of sum {total:g} cannot be scaled to sum 1")
+    return kernel / total
+
+
+def _steps(size: int) -> NDArray[np.float64]:
+    """Whole steps from the origin, which is element size // 2."""
+    return np.arange(size, dtype=np.float64) - size // 2
