@@ -40,8 +40,8 @@ def validation_pairs(pictures: Sequence[CleanPicture], recipe: Recipe, seed: int
 
 
 def stored_validation_pairs(pairs: PairShards) -> list[ValidationPair]:
-    """Stored pairs, whole."""
-    drawn = [pairs.draw(number) for number in range(len(pairs))]
+    """Stored pairs, whole, in their order."""
+    drawn = [pairs.whole(position) for position in range(len(pairs))]
     return [ValidationPair(_eight_bit(np.moveaxis(each.clean, 0, 2)), each.degraded) for each in drawn]
 
 

@@ -17,6 +17,7 @@ from models.degradation.short_form import short_form
 from models.degradation.tally import DrawTally
 from models.recipes import Pair, Recipe, load_recipe
 from pipelines.options import DegradeOptions
+from transforms.allocator import keep_freed_memory
 from transforms.errors import ConfigurationError
 from transforms.ledger import spell_infinities
 from transforms.metrics import parse_metric
@@ -27,8 +28,10 @@ from transforms.raw_arrays import npy_bytes
 from transforms.record import Record, source_field
 from transforms.restoration import describe_samples
 from transforms.samples import crop_for_report
+from transforms.shuffle import shuffled
+from transforms.storage import OutputStore
 from transforms.streaming import StageTimes
-from transforms.units import Unit
+from transforms.units import Plan, Unit, plan_units
 from transforms.value_range import samples_digest
 from transforms.version import VERSION
 from transforms.work import Finished, Item, Sample, ShardLayout, SinkKind
@@ -55,6 +58,7 @@ class DegradeJob:
     verb: str = "degrade"
 
     def load(self) -> DegradeWork:
+        keep_freed_memory()
         return DegradeWork(self)
 
     def sink_kind(self, unit: Unit) -> SinkKind:
@@ -277,3 +281,20 @@ def pair_format(options: DegradeOptions, recipe: Recipe) -> PairFormat:
             "add --patch_size, which also takes pictures of exactly that size whole, or write parquet"
         )
     return PairFormat("npy", "npy" if degraded == "npy" else "npy-rounded", encoding, eight_bit=True)
+
+
+def plan_degradation(options: DegradeOptions) -> Plan:
+    """The units of a synthesis: those of its input, or the shards of a shuffled output.
+
+    Raises:
+        ConfigurationError: as `degrade_job`, `plan_units` and `shuffled`.
+    """
+    if not options.shuffle:
+        return plan_units(options.input, pictures_per_unit=options.pictures_per_unit, units=options.shards)
+    if options.output_format == "folder":
+        raise ConfigurationError(
+            "--shuffle orders pairs inside of shards, a folder has none: choose tar or another shard"
+        )
+    patches = degrade_job(options).pairs_per_picture
+    store = OutputStore(options.output)
+    return shuffled(plan_units(options.input), store, patches=patches, seed=options.seed, shards=options.shards)

@@ -9,9 +9,9 @@ import json
 import shlex
 import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
+from pipelines.example_pictures import example_folder
 from pipelines.main import main as conservator
 from transforms.errors import ConfigurationError
 
@@ -30,12 +30,7 @@ def build_archive(folder: Path) -> int:
     Raises:
         ConfigurationError: scikit-image is not installed.
     """
-    found = find_spec("skimage")
-    if found is None or not found.submodule_search_locations:
-        raise ConfigurationError(
-            "the demo's pictures come with scikit-image, which is not installed; run 'make demo', or pip install '.[demo]'"
-        )
-    data = Path(found.submodule_search_locations[0]) / "data"
+    data = example_folder()
     for kind, names in (("photographs", PHOTOGRAPHS), ("documents", DOCUMENTS)):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for name in names:

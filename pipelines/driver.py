@@ -20,8 +20,10 @@ import apache_beam as beam
 
 from pipelines.beam_flags import EMBEDDED_RUNNER, is_dry_run, open_pipeline, parse_beam_flags, submits_to_dataflow
 from pipelines.options import RunOptions
+from transforms.dead_letters import failed_name
 from transforms.errors import ConfigurationError
-from transforms.ledger import LEDGER_FOLDER, MANIFEST, is_done, read_ledgers
+from transforms.ledger import LEDGER_FOLDER, MANIFEST, is_done, ledger_name, read_ledger, read_ledgers, samples_name
+from transforms.shuffle import PREFIX, list_name
 from transforms.stages import ProcessUnits, ReadSummaryFn, SummariseAndReport
 from transforms.storage import OutputStore, absolute_patterns, canonical, lies_in, list_files
 from transforms.streaming import Bounds
@@ -77,7 +79,11 @@ def execute(run: Run, *, say: bool = True) -> int:
     started = time.monotonic()
     if say:
         _announce(run, todo, done)
+    _remove_replaced_shards(run)
     run.store.write(MANIFEST, json.dumps(_manifest(run), indent=1, sort_keys=True).encode())
+    for unit in todo:
+        if unit.kind == "references":
+            run.store.write(list_name(unit.name), run.plan.lists[list_name(unit.name)])
     about = provenance(run)
     build(pipeline, run, todo, done, about)
     result = pipeline.run()
@@ -92,8 +98,19 @@ def execute(run: Run, *, say: bool = True) -> int:
     return conclude(run, report, time.monotonic() - started, say=say)
 
 
+def _remove_replaced_shards(run: Run) -> None:
+    """Takes away shuffled shards of an earlier run into this output that this run deals out otherwise, into fewer shards:
+    their pairs stand in others now."""
+    manifest = json.loads(run.store.read(MANIFEST) or b"{}")
+    left = [name for name in manifest.get("units", ()) if name.startswith(PREFIX) and name not in set(run.plan.names)]
+    for name in left if run.plan.lists else ():
+        ledger = read_ledger(run.store, name) or {"outputs": []}
+        names = [output["path"] for output in ledger["outputs"]]
+        run.store.remove([*names, failed_name(name), samples_name(name), list_name(name), ledger_name(name)])
+
+
 def _refuse_private_memory(run: Run) -> None:
-    urls = [run.store.root, *(file.url for unit in run.plan.units for file in unit.files)]
+    urls = [run.store.root, *run.plan.input_urls]
     if run.local_workers and any(url.startswith("memory://") for url in urls):
         raise ConfigurationError(
             "memory:// lives inside one process, where worker processes can't see it; "
@@ -155,22 +172,26 @@ def build(
 def provenance(run: Run) -> dict[str, Any]:
     """Everything the report says about how the results came to be."""
     drawn = {"expected_draws": run.job.expected_draws()} if isinstance(run.job, DrawingJob) else {}
-    return drawn | run.job.describe() | {
-        "verb": run.job.verb,
-        "command": shlex.join(["conservator", *sys.argv[1:]]),
-        "run": uuid.uuid4().hex,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "fingerprint": run.job.fingerprint(),
-        "input": getattr(run.options, "input", ""),
-        "output": run.store.root,
-        "ignored_files": len(run.plan.ignored),
-        "local_workers": run.local_workers,
-        "versions": {
-            "conservator": VERSION,
-            "python": platform.python_version(),
-            **{name: _version(name) for name in ("apache-beam", "numpy", "pillow", "onnxruntime")},
-        },
-    }
+    return (
+        drawn
+        | run.job.describe()
+        | {
+            "verb": run.job.verb,
+            "command": shlex.join(["conservator", *sys.argv[1:]]),
+            "run": uuid.uuid4().hex,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "fingerprint": run.job.fingerprint(),
+            "input": getattr(run.options, "input", ""),
+            "output": run.store.root,
+            "ignored_files": len(run.plan.ignored),
+            "local_workers": run.local_workers,
+            "versions": {
+                "conservator": VERSION,
+                "python": platform.python_version(),
+                **{name: _version(name) for name in ("apache-beam", "numpy", "pillow", "onnxruntime")},
+            },
+        }
+    )
 
 
 def _version(distribution: str) -> str:
@@ -245,7 +266,7 @@ def refuse_overlap(plan: Plan, store: OutputStore, *, writes_pictures: bool = Tr
         ConfigurationError: an input lies in the output, or the output in a folder of the input.
     """
     output = canonical(store.root)
-    for source in sorted({file.url.rpartition("/")[0] for unit in plan.units for file in unit.files}):
+    for source in sorted({url.rpartition("/")[0] for url in plan.input_urls}):
         if lies_in(canonical(source), output):
             raise ConfigurationError(
                 f"the input {source!r} lies in the output {store.root!r}; results never overwrite their source, "

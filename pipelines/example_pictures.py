@@ -8,8 +8,8 @@ from pathlib import Path
 from transforms.errors import ConfigurationError
 
 
-def example_picture(name: str) -> Path:
-    """The file of a picture of the wheel: `astronaut.png`, `page.png`.
+def example_folder() -> Path:
+    """The folder of the wheel's pictures: `astronaut.png`, `page.png`, ...
 
     Raises:
         ConfigurationError: scikit-image is not installed.
@@ -17,6 +17,6 @@ def example_picture(name: str) -> Path:
     found = find_spec("skimage")
     if found is None or not found.submodule_search_locations:
         raise ConfigurationError(
-            "the example pictures come with scikit-image, which is not installed; pip install '.[demo]'"
+            "the example pictures come with scikit-image, which is not installed; run 'make demo', or pip install '.[demo]'"
         )
-    return Path(found.submodule_search_locations[0]) / "data" / name
+    return Path(found.submodule_search_locations[0]) / "data"

@@ -104,6 +104,7 @@ class DegradeOptions(RunOptions):
     validation_share: float = flag(
         "share of the source pictures whose pairs go to validation/, all others to train/; 0: no such folders", 0.0
     )
+    io_threads: int = flag("threads in each worker that make pairs; more than one only helps a single worker", 1)
     shuffle: bool = flag(
         "pairs in random order over all shards (by --seed); a picture is decoded for each shard", False
     )

@@ -29,7 +29,9 @@ OPTIONS_OF_VERB: dict[str, type[RunOptions]] = {
 
 def run_degrade(options: DegradeOptions, beam_flags: tuple[str, ...]) -> int:
     refuse_unknown(beam_flags, "degrade", DegradeOptions, beam_flag_names())
-    return _run(options, beam_flags, plan_units(options.input, pictures_per_unit=options.pictures_per_unit))
+    from pipelines.degrade import plan_degradation
+
+    return _run(options, beam_flags, plan_degradation(options))
 
 
 def run_restore(options: RestoreOptions, beam_flags: tuple[str, ...]) -> int:

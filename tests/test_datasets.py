@@ -24,6 +24,7 @@ from models.recipes import Pair, Patches, Recipe, load_recipe, shipped_recipes
 from models.training import TrainingOptions, train
 from models.training_data import PictureOnDisk, TrainingPicture, digest, load_pictures
 from models.training_recipe import LearningRate, NetworkChoice, TrainingRecipe, Validation
+from models.validation import stored_validation_pairs
 from transforms.errors import ConfigurationError
 from transforms.formats import tar_index
 from transforms.formats.arrow import ArrowWriter
@@ -242,6 +243,14 @@ def test_no_patch_of_a_picture_is_on_both_sides_of_the_split(tmp_path: Path) -> 
     first = held_out.first_by_hash(3)
     assert len(first) == 3
     assert first[0]["key"] in set(held_out.keys())
+
+
+def test_stored_pairs_are_judged_whole(pairs: Path) -> None:
+    held_out = PairShards([str(pairs)], patch_size=8, shuffle=True).subset([3, 7])
+    judged = stored_validation_pairs(held_out)
+    for pair, number in zip(judged, (3, 7), strict=True):
+        assert np.array_equal(pair.clean, picture(number))
+        assert np.allclose(pair.degraded, 1 - np.moveaxis(picture(number), 2, 0) / 255, atol=1e-6)
 
 
 def test_the_digest_of_pairs_sees_names_content_and_choice(tmp_path: Path) -> None:

@@ -91,6 +91,12 @@ def test_floor_keeps_a_value_that_stands_on_a_level(levels):
     np.testing.assert_allclose(quantised, values // step * step / 255, atol=1e-6)
 
 
+def test_floor_leaves_alone_what_floor_has_made():
+    for levels in range(2, 300):
+        once = degrade(UniformQuantisation(levels, "floor"), LEVELS_8BIT)
+        np.testing.assert_array_equal(degrade(UniformQuantisation(levels, "floor"), once), once)
+
+
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 7, 10, 55, 64, 85, 127, 128, 200, 255])
 def test_steps_of_8_bit_values_are_exactly_those_of_whole_numbers(step):
     values = np.arange(256)

@@ -212,11 +212,10 @@ def test_rows_of_a_smooth_field_do_not_depend_on_which_others_are_asked_for():
 
 
 @pytest.mark.parametrize("boundary", FILLED)
-def test_a_moving_object_is_its_transparency_times_itself_over_the_background(boundary):
+@pytest.mark.parametrize(("length", "share"), [(Uniform(5, 14), Uniform(0.1, 0.7)), (30, 0.05)])
+def test_a_moving_object_is_its_transparency_times_itself_over_the_background(boundary, length, share):
     x, shape = noise(3, 60, 75), (60, 75, 3)
-    operator = ObjectMotionBlur(
-        length_px=Uniform(5, 14), angle_deg=Uniform(0, 180), share=Uniform(0.1, 0.7), boundary=boundary
-    )
+    operator = ObjectMotionBlur(length_px=length, angle_deg=Uniform(0, 180), share=share, boundary=boundary)
     for key in "abcdef":
         parameters = operator.sample(generator(1, key), shape)
         (rows, columns), part, kernel = drawn_object(shape[:2], parameters)

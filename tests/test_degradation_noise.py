@@ -144,9 +144,9 @@ def test_drawn_covariances_are_covariances_with_a_mean_variance_of_a_half():
     np.testing.assert_allclose(drawn, drawn.transpose(0, 2, 1), atol=1e-12)
     assert np.linalg.eigvalsh(drawn).min() > -1e-12
     variances = np.trace(drawn, axis1=1, axis2=2) / 3
-    # The mean of three U(0, 1) has the variance 1/36; mending what is no covariance adds a little, never takes.
-    assert -5 / np.sqrt(36 * 4000) < variances.mean() - 0.5 < 0.02
-    assert np.median(drawn[:, 0, 1]) > 0.1  # channels rise together
+    assert abs(variances.mean() - 0.5) < 5 / np.sqrt(36 * 4000)  # the mean of three U(0, 1) has the variance 1/36
+    assert drawn.min() >= 0  # channels rise together
+    assert np.median(drawn[:, 0, 1]) > 0.1
 
 
 def test_correlated_noise_of_a_grey_picture_has_its_one_variance():

@@ -255,7 +255,7 @@ def test_pairs_and_clean_pictures_do_not_mix(tmp_path: Path, clean: Path) -> Non
 
 def test_shipped_training_recipes_are_valid_and_name_recipes_that_ship() -> None:
     names = shipped_recipes("training")
-    assert names == ["train-denoise5-color-25", "train-denoise5-gray-25", "train-dncnn-gray-25"]
+    assert {"train-denoise5-color-25", "train-denoise5-gray-25", "train-dncnn-gray-25"} <= set(names)
     for name in names:
         recipe = load_training_recipe(name)
         assert name == f"train-{recipe.name}"

@@ -99,7 +99,8 @@ def draw_sheet(sections: Sequence[Section], layout: Layout) -> Image.Image:
 def draw_section(section: Section, layout: Layout) -> Image.Image:
     """Draws one section without margins."""
     pictures = [shown(cell, layout.side) for cell in section.cells]
-    card_width = max(_SMALLEST_CARD, *(picture.width for picture in pictures)) + 2 * _PADDING
+    narrowest = layout.side if layout.widest else _SMALLEST_CARD  # sections beside others line up
+    card_width = max(narrowest, *(picture.width for picture in pictures)) + 2 * _PADDING
     width = layout.columns * (card_width + _GAP) - _GAP
     captions = [_Caption(cell, card_width - 2 * _PADDING, layout.caption_lines) for cell in section.cells]
     heading = _Heading(section, width)
@@ -142,25 +143,28 @@ def shown(cell: Cell, side: int) -> Image.Image:
 
 
 def _add_insets(picture: Image.Image, insets: Sequence[NDArray[np.uint8]]) -> None:
-    """Puts small pictures of one height into the lower corner, the first one rightmost; those that don't fit are left out."""
+    """Puts small pictures into the lower corner, the first one rightmost; those that don't fit are left out."""
     room = min(picture.size) // (4 if len(insets) < 3 else 6)
     right, bottom = picture.width - 4, picture.height - 4
     for inset in insets:
-        size = (max(1, round(room * inset.shape[1] / inset.shape[0])), room)
+        longest = max(inset.shape[:2])
+        size = (max(1, round(room * inset.shape[1] / longest)), max(1, round(room * inset.shape[0] / longest)))
         left, top = right - size[0] - 4, bottom - size[1] - 4
         if left < 0:
             return
-        enlarged = inset.shape[0] <= room
-        small = _as_rgb(inset).resize(size, Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX)
+        small = _as_rgb(inset).resize(size, Image.Resampling.NEAREST if longest <= room else Image.Resampling.BOX)
         ImageDraw.Draw(picture).rectangle((left, top, right - 1, bottom - 1), fill=CARD, outline=FAINT_INK)
         picture.paste(small, (left + 2, top + 2))
         right = left - 4
 
 
 def kernel_inset(kernel: NDArray[Any]) -> NDArray[np.uint8]:
-    """A point spread function as a picture: its largest value white, nothing black."""
-    top = float(kernel.max())
-    return to_u8((np.clip(kernel, 0, None) / (top or 1.0)).astype(np.float32)[:, :, np.newaxis])
+    """A point spread function as a square picture: its largest value white, nothing black."""
+    height, width = kernel.shape
+    side, top = max(height, width), float(kernel.max())
+    down, across = (side - height) // 2, (side - width) // 2
+    square = np.pad(np.clip(kernel, 0, None), ((down, side - height - down), (across, side - width - across)))
+    return to_u8((square / (top or 1.0)).astype(np.float32)[:, :, np.newaxis])
 
 
 def motion_inset(motion: NDArray[Any], longest: float = 0.0) -> NDArray[np.uint8]:

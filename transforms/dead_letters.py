@@ -62,9 +62,10 @@ def write_dead_letters(path: Path, records: Iterable[Record], failures: Mapping[
             archive.write(f"{stem}.{FAILURE_FIELD}", json.dumps(description, sort_keys=True).encode())
 
 
-def _origin(record: Record) -> dict[str, str]:
-    """The file that a loose picture came from, or the shard that a record came from."""
-    origin = {"name": record.name, "shard": record.shard}
+def _origin(record: Record) -> dict[str, Any]:
+    """The file that a loose picture came from, the shard that a record came from, and what was wanted of it."""
+    wanted = None if record.wanted is None else sorted(record.wanted.items())
+    origin = {"name": record.name, "shard": record.shard, "wanted": wanted}
     return {name: value for name, value in origin.items() if value is not None}
 
 
@@ -89,6 +90,7 @@ def read_dead_letters(url: str) -> Iterator[Record]:
             described = json.loads(record.fields.pop(FAILURE_FIELD, b"null"))
             record.key, record.index = described["key"], described["index"]
             record.name, record.shard = described.get("name"), described.get("shard")
+            record.wanted = dict(described["wanted"]) if "wanted" in described else None
             if (reason := Reason(described["reason"])) in STRUCTURAL:
                 record.error = RecordError(reason, described["detail"])
         except (ValueError, TypeError, KeyError):

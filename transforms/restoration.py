@@ -50,7 +50,7 @@ class RestoreJob:
         return RestoreWork(self, self.restorer.load())
 
     def sink_kind(self, unit: Unit) -> SinkKind:
-        return "tar" if unit.kind == "tar" else "folder"
+        return "folder" if unit.kind == "folder" else "tar"
 
     def fingerprint(self) -> str:
         decisive = {

@@ -209,6 +209,21 @@ def read_bytes(url: str) -> bytes:
     return cast("bytes", fs.cat_file(path))
 
 
+def read_ranges(ranges: Sequence[tuple[str, int, int]]) -> list[bytes]:
+    """Bytes start ... start + size - 1 of files, fewer at their ends; an object store is asked for all at once.
+
+    Args:
+        ranges: (URL, start, size), all of one store.
+    """
+    if not ranges:
+        return []
+    fs = filesystem_of(ranges[0][0])[0]
+    paths = [filesystem_of(url)[1] for url, _, _ in ranges]
+    starts = [start for _, start, _ in ranges]
+    ends = [start + size for _, start, size in ranges]
+    return cast("list[bytes]", fs.cat_ranges(paths, starts, ends, on_error="raise"))
+
+
 @dataclass(frozen=True)
 class OutputStore:
     """A folder that whole files are published into.

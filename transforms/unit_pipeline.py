@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -21,11 +21,12 @@ from transforms.earlier_outputs import EarlierOutputs
 from transforms.errors import Reason, RecordError, UnitError
 from transforms.formats.folder import read_members
 from transforms.formats.paired import read_paired_tars
-from transforms.formats.tar import read_tar
+from transforms.formats.shards import read_shard
 from transforms.ledger import Ledger, ledger_name, read_ledger, samples_name
 from transforms.ledger_rows import RecordRows
 from transforms.picture_size import estimate_decoded_bytes
 from transforms.record import IMAGE_EXTENSIONS, Record
+from transforms.references import read_references
 from transforms.samples import SampleKeeper
 from transforms.sinks import LOOSE_KINDS, SHARD_KINDS, Sink, SinkPlan, open_sink
 from transforms.storage import OutputStore
@@ -51,15 +52,18 @@ class WorkerOptions:
     bounds: Bounds = field(default_factory=Bounds)
 
 
-def read_unit(unit: Unit) -> Iterator[Record]:
-    """The records of a unit, in order."""
-    if unit.kind == "tar":
-        return (replace(record, shard=unit.name) for record in read_tar(unit.files[0].url))
+def read_unit(unit: Unit, only: Container[int] | None = None) -> Iterator[Record]:
+    """The records of a unit, in order; with `only`, at least those at these positions."""
+    url = unit.files[0].url
+    if unit.kind == "folder":
+        return read_members(unit.members)
     if unit.kind == "paired_tars":
-        return read_paired_tars(unit.files[0].url, unit.files[1].url)
+        return read_paired_tars(url, unit.files[1].url)
     if unit.kind == "dead_letters":
-        return read_dead_letters(unit.files[0].url)
-    return read_members(unit.members)
+        return read_dead_letters(url)
+    if unit.kind == "references":
+        return read_references(url, only)
+    return (replace(record, shard=unit.name) for record in read_shard(url))
 
 
 def process_unit(
@@ -188,7 +192,7 @@ def _publish_dead_letters(unit: Unit, store: OutputStore, folder: Path, failures
     if not failures:
         store.remove([failed_name(unit.name)])  # of an earlier run
         return
-    write_dead_letters(folder / "failed.tar", read_unit(unit), failures)
+    write_dead_letters(folder / "failed.tar", read_unit(unit, failures), failures)
     store.publish(folder / "failed.tar", failed_name(unit.name))
 
 

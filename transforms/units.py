@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -17,11 +17,13 @@ from transforms.record import IMAGE_EXTENSIONS, ROLES, extension, is_array, spli
 from transforms.storage import InputFile, describe_file, expand_inputs, filesystem_of, in_parallel, list_files
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+COLUMN_SUFFIXES = (".parquet", ".arrow")  # shards of pairs in columns; a folder's own tables may end so too
+SHARD_SUFFIXES = (*TAR_SUFFIXES, *COLUMN_SUFFIXES)
 # Loose files are cut into groups where the hash of a name says so, so that a new file changes one group and not all
 # that follow.
 PICTURES_PER_UNIT = 8
 
-UnitKind = Literal["tar", "folder", "paired_tars", "dead_letters"]
+UnitKind = Literal["tar", "parquet", "arrow", "folder", "paired_tars", "dead_letters", "references"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Unit:
 
     def identity(self) -> list[dict[str, Any]]:
         """What has to stay the same for a finished unit to count as done."""
+        if self.kind == "references":  # the list names every input file with its version; where it lies does not count
+            return [{"references": file.version} for file in self.files]
         files = [{"url": file.url, "size": file.size, "version": file.version} for file in self.files]
         for described, member in zip(files, self.members, strict=False):
             described |= {"key": member.key, "field": member.field, "name": member.name}
@@ -70,54 +74,88 @@ class Plan:
         ignored: names of files that are neither pictures nor shards.
         settled: names of units that need no work in this run but belong in its report.
         folders: those of the input that were listed whole.
+        lists: name in the output -> content of the lists that units of kind "references" read.
+        sources: URLs of the input files, where the units' own files are such lists.
     """
 
     units: tuple[Unit, ...]
     ignored: tuple[str, ...] = ()
     settled: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    lists: Mapping[str, bytes] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+
+    @property
+    def input_urls(self) -> Iterable[str]:
+        """Of all files that the run reads."""
+        return self.sources or (file.url for unit in self.units for file in unit.files)
 
     @property
     def names(self) -> list[str]:
         return [*(unit.name for unit in self.units), *self.settled]
 
 
-def plan_units(patterns: str, *, pictures_per_unit: int = PICTURES_PER_UNIT) -> Plan:
-    """Plans the units of an input: tars one by one, loose pictures in groups.
+def plan_units(patterns: str, *, pictures_per_unit: int = PICTURES_PER_UNIT, units: int = 0) -> Plan:
+    """Plans the units of an input: shards one by one, loose pictures in groups.
+
+    Shards of columns (Parquet, Arrow) count where they are named, or stand in a folder without tars and pictures.
+
+    Args:
+        pictures_per_unit: loose pictures in a group, about.
+        units: cut loose pictures into so many groups, about, instead.
 
     Raises:
-        ConfigurationError: nothing to do, or two shards would write the same output.
+        ConfigurationError: nothing to do, two shards would write the same output, or `units` for an input with shards.
     """
     tars: list[InputFile] = []
     listed: list[tuple[str, InputFile]] = []
     named: list[InputFile] = []
     folders: list[str] = []
     urls = expand_inputs(patterns)
-    tars += in_parallel(describe_file, [url for url in urls if url.endswith(TAR_SUFFIXES)])
+    tars += in_parallel(describe_file, [url for url in urls if url.endswith(SHARD_SUFFIXES)])
     for url in urls:
-        if url.endswith(TAR_SUFFIXES):
+        if url.endswith(SHARD_SUFFIXES):
             continue
         if _is_folder(url):
             folders.append(url)
-            for name, file in list_files(url):
-                if is_bookkeeping(name):
-                    continue
-                if name.endswith(TAR_SUFFIXES):
-                    tars.append(file)
-                else:
-                    listed.append((name, file))
+            shards, others = _sorted_out([each for each in list_files(url) if not is_bookkeeping(each[0])])
+            tars += shards
+            listed += others
         else:
             named.append(describe_file(url))
     listed += zip(_short_names([file.url for file in named]), named, strict=True)
     listed = _without_doubles(listed)
     members, ignored = assign_members(listed)
-    units = [*_tar_units(tars), *group_members(members, pictures_per_unit)]
-    if not units:
+    if units:
+        pictures_per_unit = _pictures_per_unit(units, len(tars), len({member.key for member in members}))
+    planned = [*_shard_units(tars), *group_members(members, pictures_per_unit)]
+    if not planned:
         raise ConfigurationError(
             f"the input {patterns!r} holds no tar shard and no picture ({', '.join(sorted(IMAGE_EXTENSIONS))}); check the path"
         )
-    _refuse_twins(units)
-    return Plan(tuple(units), tuple(ignored), folders=tuple(folders))
+    _refuse_twins(planned)
+    return Plan(tuple(planned), tuple(ignored), folders=tuple(folders))
+
+
+def _sorted_out(files: Sequence[tuple[str, InputFile]]) -> tuple[list[InputFile], list[tuple[str, InputFile]]]:
+    """The shards of a folder, and its other files."""
+    tars = [file for name, file in files if name.endswith(TAR_SUFFIXES)]
+    others = [(name, file) for name, file in files if not name.endswith(TAR_SUFFIXES)]
+    if tars or any(extension(name) in IMAGE_EXTENSIONS for name, _ in others):
+        return tars, others
+    columns = [file for name, file in others if name.endswith(COLUMN_SUFFIXES)]
+    return columns, [(name, file) for name, file in others if not name.endswith(COLUMN_SUFFIXES)]
+
+
+def _pictures_per_unit(units: int, shards: int, pictures: int) -> int:
+    if shards:
+        raise ConfigurationError(
+            f"--shards {units} can't be had: the input has {shards} shards, and each of them makes one; "
+            "leave it out, bound the size of what is written with --shard_mb, or spread the pairs with --shuffle"
+        )
+    if units < 0 or units > max(pictures, 1):
+        raise ConfigurationError(f"--shards {units} can't be had of {pictures} pictures; choose at most so many")
+    return max(1, round(pictures / units))
 
 
 def _without_doubles(files: Iterable[tuple[str, InputFile]]) -> list[tuple[str, InputFile]]:
@@ -152,14 +190,20 @@ BOOKKEEPING = frozenset({"_ledger", "_failed", "_tmp"})
 REPORT_FILES = frozenset({"index.html", "summary.json", "metrics.parquet"})
 
 
-def _tar_units(tars: Sequence[InputFile]) -> list[Unit]:
-    names = _short_names([_without_tar_suffix(file.url) for file in tars])
-    for name, file in zip(names, tars, strict=True):
+def _shard_units(shards: Sequence[InputFile]) -> list[Unit]:
+    names = _short_names([_without_suffix(file.url) for file in shards])
+    for name, file in zip(names, shards, strict=True):
         try:
             name.encode()
         except UnicodeEncodeError as error:
             raise ConfigurationError(f"the shard name {file.url!r} is not UTF-8: rename it") from error
-    return [Unit(name, "tar", (file,)) for name, file in zip(names, tars, strict=True)]
+    return [Unit(name, _shard_kind(file.url), (file,)) for name, file in zip(names, shards, strict=True)]
+
+
+def _shard_kind(url: str) -> UnitKind:
+    if url.endswith(".parquet"):
+        return "parquet"
+    return "arrow" if url.endswith(".arrow") else "tar"
 
 
 def _short_names(urls: Sequence[str]) -> list[str]:
@@ -171,8 +215,8 @@ def _short_names(urls: Sequence[str]) -> list[str]:
     return list(urls)
 
 
-def _without_tar_suffix(url: str) -> str:
-    for suffix in TAR_SUFFIXES:
+def _without_suffix(url: str) -> str:
+    for suffix in SHARD_SUFFIXES:
         if url.endswith(suffix):
             return url.removesuffix(suffix)
     return url
@@ -182,9 +226,9 @@ def assign_members(files: Iterable[tuple[str, InputFile]]) -> tuple[list[Member]
     """Decides which loose files make up one record.
 
     Files called KEY.clean.EXT, KEY.degraded.EXT or KEY.restored.EXT belong to record KEY, with KEY.json and
-    KEY.WHAT.npy or KEY.mask.png beside them. Any other picture is a record of its own, whatever dots its name has: its key is the path
-    without the last extension and with `_` for the dots, because a key ends at the first dot once it stands in a tar.
-    Pictures that would share a key keep their extension in it.
+    KEY.WHAT.npy or KEY.mask.png beside them. Any other picture is a record of its own, whatever dots its name has: its
+    key is the path without the last extension and with `_` for the dots, because a key ends at the first dot once it
+    stands in a tar. Pictures that would share a key keep their extension in it.
 
     Returns:
         The members sorted by key and field, and the names of the files that belong to no record.

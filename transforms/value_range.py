@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,11 +47,15 @@ def samples_digest(samples: Samples) -> str:
     Args:
         samples: uint8, uint16 or float32 of any shape; hashed in C order and little endian.
     """
-    shape = "x".join(str(side) for side in samples.shape)
-    digest = hashlib.blake2b(f"{samples.dtype.name} {shape}\n".encode(), digest_size=16)
-    little = samples.astype(samples.dtype.newbyteorder("<"), order="C", copy=False)
-    digest.update(little.data)
+    digest = hashlib.blake2b(_described(samples.dtype, samples.shape), digest_size=16)
+    little_endian = samples if sys.byteorder == "little" else samples.astype(samples.dtype.newbyteorder("<"))
+    digest.update(np.ascontiguousarray(little_endian).data)
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _described(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    return f"{dtype.name} {'x'.join(map(str, shape))}\n".encode()
 
 
 def _top(dtype: np.dtype[Any]) -> int:

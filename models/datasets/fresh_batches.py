@@ -13,6 +13,7 @@ from models.datasets.drawn import refuse_mixed
 from models.datasets.fresh_pairs import FreshPairs
 from models.datasets.resident import ResidentPictures
 from models.degradation.chains import replay_each
+from models.degradation.planes import to_planes
 from models.recipes import Cut, Recipe
 from models.training_data import CleanPicture
 
@@ -63,8 +64,7 @@ class FreshBatches(Dataset[tuple[Tensor, Tensor]]):
             places = [(which, Cut.from_json(each.parameters["cut"])) for which, _, each in chosen]
             clean = self._resident.cut(places)
         else:
-            stacked = np.stack([np.moveaxis(each.clean, 2, 0) for each in drawn])
-            clean = torch.from_numpy(stacked).to(self._device)
+            clean = torch.from_numpy(np.stack([to_planes(each.clean) for each in drawn])).to(self._device)
         degraded: Tensor = replay_each(clean, [each.parameters["degradation"] for each in drawn])
         if degraded.data_ptr() == clean.data_ptr():
             degraded = degraded.clone()  # every step stayed away

@@ -88,12 +88,16 @@ class PairShards(Dataset[dict[str, Any]]):
         """The keys of all pairs, as stored; nothing else is read."""
         return (self._index.key(position) for position in self._chosen.tolist())
 
-    def whole(self, position: int) -> StoredPair:
-        """A pair as it is stored, by its position among the keys.
+    def whole(self, position: int) -> DrawnPair:
+        """A pair by its position among the keys, whatever would be cut from it.
 
         Raises:
             ConfigurationError: it can't be read.
         """
+        pair = self._stored(position)
+        return self._cut(pair, (0, 0, *pair.clean.shape[:2]), (0, 0, *pair.degraded.shape[:2]))
+
+    def _stored(self, position: int) -> StoredPair:
         number = int(self._chosen[position])
         try:
             return self._index.pair(number, with_details=self._with_parameters)
@@ -135,7 +139,7 @@ class PairShards(Dataset[dict[str, Any]]):
         if number < 0 or not len(self) or (number >= len(self) and not drawn_at_random):
             raise IndexError(f"pair {number} of {len(self)}")
         for position in self._positions(number):
-            pair = self.whole(position)
+            pair = self._stored(position)
             windows = self._windows(pair, number)
             if windows is not None:
                 return self._cut(pair, *windows)

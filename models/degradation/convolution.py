@@ -10,6 +10,7 @@ tile by tile for large pictures, so that beside the picture and the result only 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -172,10 +173,11 @@ def _in_one_buffer(planes: NDArray[Any], kernel: Kernel, boundary: str) -> NDArr
     return result.reshape(*planes.shape[:-2], *result.shape[1:])
 
 
+@lru_cache(maxsize=256)
 def _margins(length: int, before: int, padded: int, boundary: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The samples that stand before the first and after the last."""
-    index = source_index(np.r_[-before:0, length : padded - before], length, boundary)
-    return index[:before], index[before:]
+    index = source_index(np.arange(-before, padded - before), length, boundary)
+    return index[:before], index[before + length :]
 
 
 def _device(planes: Planes) -> dict[str, Any]:

@@ -111,7 +111,9 @@ def homography(matrix: Matrix) -> Map:
 
 @dataclass(frozen=True)
 class AffineJitter(Geometry):
-    """A small turn, change of scale, shear and shift about the centre:  y(M p) = x(p),  M = R(t) s [1 h; 0 1] p + d.
+    """A small turn, change of scale, shear and shift about the centre:  y(M p + d) = x(p),  M = R(t) s [1 h; 0 1].
+
+    For scales near 1: nothing smooths the picture before it becomes smaller; `resize` does.
 
     Source: geometric jitter of Hradiš et al., "Convolutional Neural Networks for Direct Text Deblurring", BMVC 2015, section 4:
     turns of N(0, 1 degree), bicubic.

@@ -59,7 +59,9 @@ def distorted(x: Coordinates, y: Coordinates, lens: tuple[float, ...]) -> tuple[
     return x * scale + p2 * r2, y * scale + p1 * r2
 
 
-def undistorted(x: Coordinates, y: Coordinates, lens: tuple[float, ...], widest: float) -> tuple[Coordinates, Coordinates]:
+def undistorted(
+    x: Coordinates, y: Coordinates, lens: tuple[float, ...], widest: float
+) -> tuple[Coordinates, Coordinates]:
     """The inverse of `distorted`, to 1e-11.
 
     Args:
@@ -104,9 +106,9 @@ def true_over_distorted(seen2: Reals, k1: float, k2: float, k3: float, widest: f
     place = np.minimum(seen2 * ((_KNOTS - 1) / knots[-1]), _KNOTS - 1.001)
     index = place.astype(np.intp)
     place -= index
-    growth = np.take(np.diff(table), index)
+    growth: Reals = np.diff(table)[index]
     growth *= place
-    growth += np.take(table, index)
+    growth += table[index]
     r2 = growth * growth
     r2 *= seen2
     scale = radial(r2, k1, k2, k3)

@@ -50,19 +50,16 @@ def correlate_channels(numbers: NDArray[np.float32], covariance: Covariance) -> 
 
 
 def draw_covariance(rng: np.random.Generator, channels: int) -> Covariance:
-    """A covariance between channels:  C = | abs(U^T D U) |,  D = diag(d), d ~ U(0, 1), U a random orthonormal basis.
+    """A covariance between channels:  C = |U^T D U|,  D = diag(d), d ~ U(0, 1), U a random orthonormal basis.
 
-    U holds the left singular vectors of a matrix of U(0, 1). `abs` takes the absolute value of each element, so that
-    channels tend to rise together; the result may have a negative eigenvalue, which the outer |.| makes positive. The mean
-    variance of a channel is close to E[d] = 1/2.
+    U holds the left singular vectors of a matrix of U(0, 1). |.| is the absolute value of each element: channels rise
+    together. Of up to three channels that leaves a covariance a covariance. The mean variance of a channel is E[d] = 1/2.
 
-    Source: Zhang et al., ICCV 2021, section 3.3 (3D generalised zero-mean Gaussian noise), and the released code, where
-    the outer |.| is what NumPy's generator does to a matrix that is no covariance.
+    Source: Zhang et al., ICCV 2021, section 3.3 (3D generalised zero-mean Gaussian noise), and the released code.
     """
     eigenvalues = rng.random(channels)
     basis = np.linalg.svd(rng.random((channels, channels)))[0]
-    variances, axes = np.linalg.eigh(np.abs((basis.T * eigenvalues) @ basis))
-    covariance: Covariance = ((axes * np.abs(variances)) @ axes.T).tolist()
+    covariance: Covariance = np.abs((basis.T * eigenvalues) @ basis).tolist()
     return covariance
 
 

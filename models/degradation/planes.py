@@ -36,7 +36,7 @@ def like(values: NDArray[Any], planes: Planes) -> Any:
     """A NumPy array as one of the planes' kind, on their device; floating numbers get the planes' type."""
     if isinstance(planes, np.ndarray):
         return values.astype(planes.dtype, copy=False) if values.dtype.kind == "f" else values
-    there = namespace(planes).asarray(np.ascontiguousarray(values), device=planes.device)
+    there = namespace(planes).asarray(np.require(values, requirements=("C", "W")), device=planes.device)
     return there.to(planes.dtype) if values.dtype.kind == "f" else there
 
 

@@ -59,8 +59,8 @@ def _hufnagel_kernel(strength: float) -> Kernel:
     frequency = np.hypot(scipy.fft.fftfreq(side)[:, np.newaxis], scipy.fft.rfftfreq(side))
     spread = scipy.fft.irfft2(hufnagel_otf(strength, frequency), s=(side, side))
     near = np.arange(-radius, radius + 1)
-    kernel: Kernel = spread[np.ix_(near, near)]
-    return kernel / kernel.sum()
+    kernel: Kernel = spread[np.ix_(near, near)] / spread[np.ix_(near, near)].sum()
+    return kernel
 
 
 @dataclass(frozen=True)

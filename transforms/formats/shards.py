@@ -18,7 +18,9 @@ class ShardWriter(Protocol):
     """Writes one local file. After `close`, `sha256` and `bytes_written` describe it."""
 
     sha256: str
-    bytes_written: int
+
+    @property
+    def bytes_written(self) -> int: ...
 
     def write_record(self, key: str, fields: Fields) -> None: ...
 
@@ -28,7 +30,9 @@ class ShardWriter(Protocol):
 class ShardForm(Protocol):
     """One way of storing records in a file; an instance belongs to one unit."""
 
-    suffix: str
+    @property
+    def suffix(self) -> str:
+        """Of file names."""
 
     def admit(self, key: str, fields: Fields) -> None:
         """Raises RecordError for a record that does not fit to those admitted before."""
