@@ -19,7 +19,7 @@ import onnxruntime
 from export.card import Measured, read_card
 from export.onnx_file import add_measured
 from models.recipes import Pair, load_recipe
-from models.training_data import TrainingPicture, load_pictures
+from models.training_data import CleanPicture, load_pictures
 from transforms.errors import ConfigurationError
 from transforms.metrics import parse_metric
 from transforms.storage import read_bytes
@@ -27,7 +27,7 @@ from transforms.value_range import from_float, to_u8
 
 
 def measure(
-    model: str, pictures: Sequence[TrainingPicture], recipe: str, protocol: str, *, seed: int = 0
+    model: str, pictures: Sequence[CleanPicture], recipe: str, protocol: str, *, seed: int = 0
 ) -> tuple[float, float]:
     """Mean of a metric over whole pictures, restored in one piece.
 

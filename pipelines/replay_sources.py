@@ -16,14 +16,16 @@ from typing import Any, BinaryIO, cast
 
 from transforms.errors import ConfigurationError, Reason, RecordError
 from transforms.formats.folder import read_members
+from transforms.formats.indexed import index_records
 from transforms.formats.tar import StrictHeader
 from transforms.ledger import MANIFEST
 from transforms.pictures import MAX_PIXELS, Picture, decode
-from transforms.record import Record, source_field, split_member_name
+from transforms.record import source_field, split_member_name
 from transforms.storage import OutputStore, filesystem_of, open_input, unstrip
-from transforms.units import Member, Plan, plan_units
+from transforms.units import Member, plan_units
 
-OPEN_TARS = 64
+OPEN_SHARDS = 64
+HELD_BYTES = 256 << 20  # of decoded pictures
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,13 @@ class CleanPictures:
 
     def __init__(self, patterns: str, max_pixels: int = MAX_PIXELS) -> None:
         self._patterns, self._max_pixels = patterns, max_pixels
-        self._plan: Plan = plan_units(patterns)
-        self._tars = {unit.name: unit.files[0].url for unit in self._plan.units if unit.kind == "tar"}
-        self._opened: dict[str, SearchedTar] = {}
-        self._last: tuple[tuple[str | None, str], Picture] | None = None
+        self._plan = plan_units(patterns)
+        self._shards = {unit.name: unit for unit in self._plan.units if unit.kind != "folder"}
+        self._opened: dict[str, SearchedTar | SearchedTable] = {}
+        self._decoded: dict[tuple[str | None, str], Picture] = {}
 
     def picture(self, source: Mapping[str, Any]) -> Picture:
-        """The picture that a pair was cut from. The last one is kept: pairs of one picture stand together.
+        """The picture that a pair was cut from; the last ones are kept, since many pairs come from one.
 
         Args:
             source: `key` and `field` of its record, and `unit`, the shard, or None for a loose picture.
@@ -73,66 +75,88 @@ class CleanPictures:
             ConfigurationError: there is none, there are several, or it can't be decoded.
         """
         name = source["unit"], source["key"]
-        if self._last is None or self._last[0] != name:
+        if name not in self._decoded:
             try:
-                field, data = self._find(source)
-                self._last = name, decode(data, field, max_pixels=self._max_pixels)
+                field, data = self._find(*name, source["field"])
+                decoded = decode(data, field, max_pixels=self._max_pixels)
             except RecordError as error:
                 raise ConfigurationError(f"the source {name[1]!r} in {self._patterns!r}: {error}") from error
-        return self._last[1]
+            while self._decoded and decoded.samples.nbytes + self._held_bytes() > HELD_BYTES:
+                self._decoded.pop(next(iter(self._decoded)))
+            self._decoded[name] = decoded
+        return self._decoded[name]
 
-    def _find(self, source: Mapping[str, Any]) -> tuple[str, bytes]:
-        unit, key, field = source["unit"], source["key"], source["field"]
-        if unit in self._tars:
-            found = [(unit, fields)] if (fields := self._tar(unit).find(key, field)) else []
-        else:  # a loose picture, or an archive that has been packed or named in another way since
-            found = list(self._everywhere(key, field, with_tars=unit is not None))
-        if not found and len(self._loose) == 1 and not self._tars:
-            found = [("", self._loose_record(next(iter(self._loose))).fields)]
-            field = source_field(found[0][1])
+    def _held_bytes(self) -> int:
+        return sum(picture.samples.nbytes for picture in self._decoded.values())
+
+    def _find(self, unit: str | None, key: str, field: str) -> tuple[str, bytes]:
+        """Name and content of the source's file."""
+        found = dict(self._places(unit, key, field))
+        if not found and len(self._loose) == 1 and not self._shards:  # a picture that was named on the command line
+            fields = self._loose_fields(next(iter(self._loose)))
+            return source_field(fields), fields[source_field(fields)]
         if len(found) > 1:
-            places = ", ".join(repr(place) for place, _ in found[:3])
+            places = ", ".join(map(repr, list(found)[:3]))
             raise ConfigurationError(f"the source {key!r} is in {places}; name the right one with --input")
         if not found:
             raise ConfigurationError(
-                f"the source {key!r}{f' of shard {unit!r}' if unit else ''} is not in {self._patterns!r}; name the folder, "
-                "shard or picture that holds it with --input"
+                f"the source {key!r} ({field}){f' of shard {unit!r}' if unit else ''} is not in {self._patterns!r}; name "
+                "the folder, shard or picture that holds it with --input"
             )
-        fields = found[0][1]
-        if field not in fields:
-            raise ConfigurationError(f"the source {key!r} has no field {field!r} any more, only {sorted(fields)}")
-        return field, fields[field]
+        return field, next(iter(found.values()))
 
-    def _everywhere(self, key: str, field: str, *, with_tars: bool) -> Iterator[tuple[str, dict[str, bytes]]]:
-        if key in self._loose:
-            yield key, self._loose_record(key).fields
-        elif with_tars or not self._loose:
-            for unit in self._tars:
-                if fields := self._tar(unit).find(key, field):
-                    yield unit, fields
+    def _places(self, unit: str | None, key: str, field: str) -> Iterator[tuple[str, bytes]]:
+        """Where the field is: in its shard; as a loose file; or in archives that have other names by now."""
+        if unit in self._shards:
+            names = [unit]
+        elif key in self._loose:
+            names = []
+            if (data := self._loose_fields(key).get(field)) is not None:
+                yield key, data
+        else:
+            names = list(self._shards)
+        for name in names:
+            if (data := self._searched(name).find(key, field)) is not None:
+                yield name, data
 
     @cached_property
     def _loose(self) -> dict[str, tuple[Member, ...]]:
         members = (member for unit in self._plan.units if unit.kind == "folder" for member in unit.members)
         return {key: tuple(group) for key, group in groupby(members, key=lambda member: member.key)}
 
-    def _loose_record(self, key: str) -> Record:
+    def _loose_fields(self, key: str) -> dict[str, bytes]:
         (record,) = read_members(self._loose[key])
         if record.error is not None:
             raise record.error
-        return record
+        return record.fields
 
-    def _tar(self, unit: str) -> SearchedTar:
-        if unit not in self._opened:
-            if len(self._opened) == OPEN_TARS:
+    def _searched(self, name: str) -> SearchedTar | SearchedTable:
+        if name not in self._opened:
+            if len(self._opened) == OPEN_SHARDS:
                 self._opened.pop(next(iter(self._opened))).close()
-            self._opened[unit] = SearchedTar(self._tars[unit])
-        return self._opened[unit]
+            unit = self._shards[name]
+            self._opened[name] = (SearchedTar if unit.kind == "tar" else SearchedTable)(unit.files[0].url)
+        return self._opened[name]
 
     def close(self) -> None:
-        """Closes the tars that were searched."""
+        """Closes the shards that were searched."""
         while self._opened:
             self._opened.popitem()[1].close()
+
+
+class SearchedTable:
+    """Finds fields of a Parquet or Arrow shard by the keys of its rows."""
+
+    def __init__(self, url: str) -> None:
+        (self._part,) = index_records([url]).parts
+        self._numbers = {key: number for number, key in enumerate(self._part.keys)}
+
+    def find(self, key: str, field: str) -> bytes | None:
+        """The field of a record, or None."""
+        return self._part.read(self._numbers[key]).fields.get(field) if key in self._numbers else None
+
+    def close(self) -> None:
+        """Nothing is open here: the readers of such shards close what they have not used for long."""
 
 
 class SearchedTar:
@@ -151,8 +175,8 @@ class SearchedTar:
         self._headers = self._walk()
         self._known: dict[tuple[str, str], tuple[int, int]] = {}
 
-    def find(self, key: str, field: str) -> dict[str, bytes]:
-        """The field of a record, by name; empty where the tar has none.
+    def find(self, key: str, field: str) -> bytes | None:
+        """The field of a record, or None.
 
         Raises:
             RecordError: `BAD_SHARD`: the tar is damaged before the member.
@@ -160,11 +184,11 @@ class SearchedTar:
         while (key, field) not in self._known:
             header = next(self._headers, None)
             if header is None:
-                return {}
+                return None
             self._known.setdefault(*header)
         offset, size = self._known[key, field]
         self._stream.seek(offset)
-        return {field: self._stream.read(size)}
+        return self._stream.read(size)
 
     def close(self) -> None:
         """Closes the file."""

@@ -10,6 +10,7 @@ from scipy import stats
 
 from models.degradation import GaussianNoise, ImpulseNoise, PoissonNoise, SpeckleNoise, Uniform, replay
 from models.degradation.noise import draw_covariance
+from models.degradation.normals import standard_normal
 from models.degradation.planes import to_image, to_planes
 from models.degradation.protocol import Degradation
 from transforms.errors import ConfigurationError
@@ -53,7 +54,38 @@ def test_the_noise_of_a_stream_stays_what_it_was():
     # If this fails, pairs of earlier releases can no longer be made again: numpy or the kernel changed its draws.
     parameters = {"sigma": 1.0, "stream": "0123456789abcdef" * 2}
     noise = GaussianNoise.apply(np.zeros((1, 4, 1), np.float32), parameters).ravel()
-    np.testing.assert_allclose(noise, [2.21513319, 0.40651602, 0.33277222, 0.46494019], rtol=1e-6)
+    np.testing.assert_allclose(noise, [-0.38661700, -0.75140846, 0.53948796, 0.82947040], rtol=1e-6)
+    longer = GaussianNoise.apply(np.zeros((1, 1, 40_000), np.float32), parameters).ravel()
+    np.testing.assert_allclose(longer[[32_767, 32_768, 39_999]], [-0.19900349, -0.10222818, -0.60491723], rtol=1e-6)
+
+
+def test_normal_numbers_are_normal_to_the_fourth_moment_and_into_the_tails():
+    numbers = standard_normal(generator(1, "normals"), (4_000_000,)).astype(np.float64)
+    size = numbers.size
+    assert stats.kstest(numbers, "norm").pvalue > 0.01
+    for moment, expected, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        assert abs((numbers**moment).mean() - expected) < 5 * np.sqrt(variance / size)
+    for beyond in (2, 3, 4, 5):
+        share = 2 * stats.norm.sf(beyond)
+        assert abs((np.abs(numbers) > beyond).mean() - share) < 5 * np.sqrt(share / size)
+
+
+def test_the_two_normal_numbers_of_a_pair_know_nothing_of_each_other():
+    """They share a radius: their squares would betray it, and so would the angle."""
+    blocks = standard_normal(generator(1, "pairs"), (100, 2, 1 << 14)).astype(np.float64)
+    first, second = blocks[:, 0].ravel(), blocks[:, 1].ravel()
+    for power in (1, 2, 3):
+        assert abs(np.corrcoef(first**power, second**power)[0, 1]) < 5 / np.sqrt(first.size)
+    assert stats.kstest(np.arctan2(second, first) / (2 * np.pi) + 0.5, "uniform").pvalue > 0.01
+    assert stats.kstest(np.exp(-(first**2 + second**2) / 2), "uniform").pvalue > 0.01
+
+
+def test_normal_numbers_are_those_of_box_and_muller():
+    raw = np.asarray(generator(1, "a").bit_generator.random_raw(1000)).view(np.uint32).astype(np.float64)
+    radius, angle = np.sqrt(-2 * np.log((raw[:1000] + 0.5) / 2**32)), 2 * np.pi * raw[1000:] / 2**32
+    expected = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+    np.testing.assert_allclose(standard_normal(generator(1, "a"), (2000,)), expected, atol=3e-6)
+    np.testing.assert_array_equal(standard_normal(generator(1, "a"), (3, 1, 5)).shape, (3, 1, 5))
 
 
 @pytest.mark.parametrize(("value", "photons"), [(0.02, 60), (0.5, 5), (1.0, 300), (0.25, 1e6)])

@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage, stats
 
 from models.degradation.grain import CorrelatedNoise, FilmGrain, autocorrelation, grain_field, grain_taps
+from models.degradation.normals import standard_normal
 from models.degradation.protocol import Operator
 from models.degradation.sensor import TONE_CURVES, BandingNoise, SensorNoise, from_linear_light, to_linear_light
 from transforms.randomness import generator
@@ -75,7 +76,7 @@ def test_a_box_of_fractional_side_covers_its_outermost_pixels_in_part():
 def test_a_correlated_field_is_white_noise_through_the_kernel():
     taps = grain_taps(1.5, "gaussian")
     radius = len(taps) // 2
-    white = generator(5, "a").standard_normal((2, 40 + 2 * radius, 50 + 2 * radius), dtype=np.float32)
+    white = standard_normal(generator(5, "a"), (2, 40 + 2 * radius, 50 + 2 * radius))
     kernel = np.outer(taps, taps)
     expected = [ndimage.convolve(each, kernel)[radius:-radius, radius:-radius] for each in white]
     np.testing.assert_allclose(grain_field((2, 40, 50), 1.5, "gaussian", generator(5, "a")), expected, atol=2e-5)

@@ -25,6 +25,7 @@ from models.degradation import (
     Maybe,
     Normal,
     OneOf,
+    PoissonNoise,
     RoundTo8Bit,
     Shuffle,
     SpeckleNoise,
@@ -35,6 +36,7 @@ from models.degradation import (
 )
 from models.degradation.blur import ComposedBlur, DefocusBlur, GaussianBlur
 from models.degradation.expectations import MOST_BINS, bins_of_numbers, bins_of_words, places_of
+from models.degradation.motion_labels import MotionLabelBlur
 from models.degradation.short_form import short_form
 from models.degradation.tally import DrawTally
 from models.recipes import load_recipe, shipped_recipes
@@ -42,7 +44,10 @@ from transforms.comparison_charts import draw_columns, draw_words, format_share
 from transforms.drawn_parameters import FLAG_BELOW, compare_with_recipe, format_number
 from transforms.drawn_section import lay_out_cards
 from transforms.goodness_of_fit import chance_of, chi_square_tail
+from transforms.ledger import Ledger
 from transforms.summary import Summary, summarise
+from transforms.tallies import packed_tallies, unpacked_tallies
+from transforms.unit_pipeline import _add_earlier_results
 
 SHAPE = (64, 64, 3)
 DRAWS = 20_000
@@ -139,6 +144,15 @@ NESTED = InOrder(
 )
 
 
+MIXED = InOrder(
+    (
+        Shuffle((OneOf((PoissonNoise(LogUniform(5, 500)), SpeckleNoise(Uniform(0, 0.3))), (2.0, 1.0)), RoundTo8Bit())),
+        GaussianNoise(Choice((0.1, 0.2, 0.4), (3.0, 2.0, 1.0)), WordChoice(("independent", "shared"))),
+        Maybe(UniformQuantisation(Uniform(3, 16)), 0.5),
+    )
+)
+
+
 def test_shares_are_products_along_the_way_and_paths_tell_places_apart() -> None:
     places = [(place.operator.name, place.paths[0], place.share) for place in places_of(NESTED)]
     assert places == [
@@ -220,6 +234,15 @@ def test_steps_of_another_degradation_are_refused() -> None:
         tally.add([{"gaussian_noise": {"sigma": 0.1}}], Counter())
 
 
+def test_the_label_of_a_motion_is_counted_although_it_is_no_setting() -> None:
+    found = compared(MotionLabelBlur(), pairs=1500)
+    parameters = {parameter["name"]: parameter for parameter in found["operators"][0]["parameters"]}
+    assert parameters["label"]["count"] == parameters["length_px"]["count"] == 1500
+    assert parameters["length_px"]["expected"][0] == pytest.approx(1 / 73)
+    assert parameters["length_px"]["options"] == [1, *range(3, 26, 2)]
+    assert found["deviating"] == 0
+
+
 def test_a_drawn_step_is_the_plain_step_in_files_and_other_processes() -> None:
     import copy
     import pickle
@@ -231,11 +254,10 @@ def test_a_drawn_step_is_the_plain_step_in_files_and_other_processes() -> None:
 
 
 def test_the_size_of_a_tally_depends_on_the_recipe_only() -> None:
-    degradation = load_recipe("noise-zoo").degradation
-    _, few = tally_of(degradation, 1500)
-    _, many = tally_of(degradation, 3000, seed=1)
+    _, few = tally_of(MIXED, 1500)
+    _, many = tally_of(MIXED, 3000, seed=1)
     assert set(few) == set(many)
-    assert len(json.dumps(many)) < 3000
+    assert len(json.dumps(packed_tallies(many))) < 500
 
 
 def ledger_of(number: int, tallies: Counter[str]) -> dict[str, Any]:
@@ -246,13 +268,12 @@ def ledger_of(number: int, tallies: Counter[str]) -> dict[str, Any]:
 @settings(max_examples=20, deadline=None)
 @given(sizes=st.lists(st.integers(0, 12), min_size=1, max_size=6), seed=st.integers(0, 2**32 - 1))
 def test_any_order_and_grouping_of_units_gives_the_same_counts(sizes: list[int], seed: int) -> None:
-    degradation = load_recipe("noise-zoo").degradation
-    tally, whole, rng = DrawTally(degradation), Counter[str](), np.random.default_rng(seed)
+    tally, whole, rng = DrawTally(MIXED), Counter[str](), np.random.default_rng(seed)
     ledgers = []
     for number, pairs in enumerate(sizes):
         counts = Counter[str]()
         for _ in range(pairs):
-            steps = draw_steps(degradation, rng, SHAPE)
+            steps = draw_steps(MIXED, rng, SHAPE)
             tally.add(steps, counts)
             tally.add(steps, whole)
         ledgers.append(ledger_of(number, counts))
@@ -263,6 +284,30 @@ def test_any_order_and_grouping_of_units_gives_the_same_counts(sizes: list[int],
     right.merge(left)
     assert +right.tallies == whole
     assert right == summarise(ledgers)
+
+
+@settings(max_examples=60)
+@given(
+    tallies=st.dictionaries(
+        st.from_regex(r"pairs|[0-9]{1,2}(\.[a-z_]{1,8}\.([0-9]|1[0-9]|other))?", fullmatch=True), st.integers(1, 10**12)
+    )
+)
+def test_a_ledger_gives_back_the_counts_that_were_written(tallies: dict[str, int]) -> None:
+    assert unpacked_tallies(json.loads(json.dumps(packed_tallies(tallies)))) == tallies
+
+
+def test_a_ledger_takes_a_few_kilobytes_for_the_longest_recipe() -> None:
+    _, counts = tally_of(load_recipe("real-esrgan").degradation, 400)
+    assert len(json.dumps(packed_tallies(counts))) < 8000
+
+
+def test_a_retry_adds_to_what_its_unit_had_drawn() -> None:
+    earlier = ledger_of(0, Counter({"pairs": 3, "0": 3, "0.sigma.4": 2, "0.sigma.5": 1}))
+    earlier |= {"samples": None, "counts": {"records_in": 2}}
+    retried = Ledger("00000", "degrade", "f", [], "tar", counts={"dead_letters": 0, "bytes_out": 9})
+    retried.tallies = {"pairs": 1, "0": 1, "0.sigma.5": 1}
+    _add_earlier_results(retried, earlier)
+    assert retried.tallies == {"pairs": 4, "0": 4, "0.sigma.4": 2, "0.sigma.5": 2}
 
 
 def test_ledgers_of_other_verbs_have_no_tallies() -> None:
@@ -399,10 +444,10 @@ def test_every_chart_fits_its_frame(distribution: Distribution, count: int) -> N
     assert 1 <= len(chart.x_ticks) <= 12
     assert sum(len(tick.label) + 1 for tick in chart.x_ticks) <= 48
     for bar in chart.bins:
-        assert 38 <= bar.across.start
+        assert bar.across.start >= 38
         assert bar.across.start + bar.across.length <= 306.1
         for part in (bar.observed, bar.chance):
-            assert 7 <= part.start
+            assert part.start >= 7
             assert part.start + part.length <= 99.1
 
 
@@ -428,7 +473,15 @@ def test_cards_leave_out_what_is_always_the_same() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0980392, "0.098"), (12, "12"), (1234.5, "1,234"), (-0.5, "−0.5"), (1e-5, "1e-05"), ("zero", "zero"), (3.0, "3")],
+    [
+        (0.0980392, "0.098"),
+        (12, "12"),
+        (1234.5, "1,234"),
+        (-0.5, "−0.5"),
+        (1e-5, "1e-05"),
+        ("zero", "zero"),
+        (3.0, "3"),
+    ],
 )
 def test_numbers_have_three_digits_that_count(value: Any, text: str) -> None:
     assert format_number(value) == text
@@ -501,7 +554,11 @@ def test_the_report_of_a_run_shows_what_was_drawn(finished_run: Path) -> None:
     noise, resize = drawn["operators"]
     assert (noise["operator"], noise["share"]) == ("gaussian_noise", 0.5)
     kernel = next(parameter for parameter in resize["parameters"] if parameter["name"] == "kernel")
-    assert (kernel["options"], kernel["expected"], kernel["count"]) == (["nearest", "matlab_bicubic"], [0.25, 0.75], records)
+    assert (kernel["options"], kernel["expected"], kernel["count"]) == (
+        ["nearest", "matlab_bicubic"],
+        [0.25, 0.75],
+        records,
+    )
     steps = [
         json.loads(data)["parameters"]["degradation"]
         for path in sorted(finished_run.glob("*.tar"))

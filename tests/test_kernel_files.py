@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from models.degradation.convolution import convolve
 from models.degradation.file_blur import FileBlur, read_kernels
+from models.recipes import Recipe
 from transforms.randomness import generator
 
 SHAPE = (48, 56, 3)
@@ -146,3 +147,16 @@ def test_the_twelve_kernels_of_kair_are_read(data_dir: Path):
     kernels = read_kernels(str(data_dir / "kernels_KAIR" / "kernels_12.mat"))
     assert [each.kernel.shape for each in kernels] == [(25, 25)] * 12
     assert all(each.kernel.sum() == pytest.approx(1, abs=1e-5) for each in kernels)
+
+
+def test_a_changed_kernel_file_makes_another_recipe_and_no_path_is_in_the_pair(tmp_path):
+    def recipe_with(folder: Path, kernel: np.ndarray) -> Recipe:
+        folder.mkdir()
+        np.save(folder / "k.npy", kernel)
+        return Recipe("a", FileBlur(str(folder / "k.npy")))
+
+    kernel = np.ones((3, 5))
+    one, other = recipe_with(tmp_path / "a", kernel), recipe_with(tmp_path / "c", np.eye(3))
+    assert one.fingerprint() != other.fingerprint()
+    parameters = one.pair(np.zeros((9, 9, 1), np.uint8), key="a", patch=0, seed=1).parameters
+    assert parameters["degradation"][0]["file_blur"]["file"] == "k.npy"

@@ -24,10 +24,22 @@ from transforms.charts import draw_histogram
 from transforms.errors import ConservatorError, Reason
 from transforms.formats.tar import TarWriter
 from transforms.ledger import samples_name
-from transforms.report import REASON_TEXTS, ReportOptions, format_figure, format_seconds, format_size, write_report
+from transforms.report import (
+    REASON_TEXTS,
+    REJECTION_TEXTS,
+    ReportOptions,
+    format_chance,
+    format_figure,
+    format_rate,
+    format_seconds,
+    format_size,
+    write_report,
+)
+from transforms.samples import SampleKeeper
 from transforms.series import Series
 from transforms.storage import OutputStore
 from transforms.summary import summarise
+from transforms.work import Sample
 
 PSNR, SSIM = "psnr[rgb,u8]", "ssim[rgb,u8]"
 ATTACK = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}'
@@ -200,6 +212,7 @@ def test_the_headline_says_what_was_gained(store: OutputStore) -> None:
     assert document["gains"][PSNR]["below_zero"] == 1
     megapixels = 11 * 640 * 480 / 1e6
     rates = {"mpix_per_s": megapixels / 250, "mpix_per_worker_s": megapixels / 20, "megapixels_out": megapixels}
+    rates |= {"records_per_s": 11 / 250, "records_per_worker_s": 11 / 20, "bytes_per_record": 4_000_000 / 11}
     assert document["throughput"] == {"wall_s": 250.0, **rates}
     assert "4 min 10 s" in text
 
@@ -207,6 +220,7 @@ def test_the_headline_says_what_was_gained(store: OutputStore) -> None:
 def test_the_rate_counts_only_what_this_run_made(store: OutputStore) -> None:
     _, document = report(store, full_run(), JOB | {"wall_s": 2.0, "pixels_run": 500_000})
     assert document["throughput"]["mpix_per_s"] == 0.25
+    assert document["throughput"]["records_per_s"] is None  # how many of them this run made is not said
     _, document = report(store, full_run(), {"verb": "restore"})
     assert document["throughput"]["mpix_per_s"] is None
 
@@ -327,6 +341,171 @@ def test_an_evaluation_compares_with_the_reference(store: OutputStore) -> None:
     assert [image["alt"] for image in page.all("img")] == ["p0, reference", "p0, restored"]
     assert "1 picture evaluated" in " ".join("".join(page.texts["h1"]).split())
     assert "30.00" in page.visible
+
+
+PAIRS_JOB: dict[str, Any] = {
+    "verb": "degrade",
+    "recipe": {"name": "noise-zoo", "description": "Noise of all kinds", "patches": {"size": 32}},
+    "seed": 3,
+    "wall_s": 10.0,
+    "expected_draws": [
+        {
+            "operator": "gaussian_noise",
+            "paths": ["sequence 1"],
+            "share": 1.0,
+            "parameters": [
+                {
+                    "name": "sigma",
+                    "meaning": "standard deviation",
+                    "expected": [0.5, 0.5],
+                    "edges": [0.0, 0.1, 0.2],
+                    "logarithmic": False,
+                    "whole": False,
+                },
+                {
+                    "name": "boundary",
+                    "meaning": "beyond the border",
+                    "expected": [0.75, 0.25],
+                    "options": ["reflect", "zero"],
+                    "logarithmic": False,
+                    "whole": False,
+                },
+            ],
+        }
+    ],
+}
+
+
+def pairs_run(store: OutputStore, units: int = 3, **tallies: int) -> list[dict[str, Any]]:
+    """Units of four pairs each: clean crops of 32 x 24, degraded ones of 8 x 6, captions."""
+    counted = {"pairs": 4, "0": 4, "0.sigma.0": 2, "0.sigma.1": 2, "0.boundary.0": 3, "0.boundary.1": 1} | tallies
+    run = []
+    for u in range(units):
+        keys = [f"u{u}p{n}" for n in range(4)]
+        counts = {"records_in": 2, "records_out": 4, "bytes_out": 40_000, "rejected_flat": 3, "rejected_blurred": 1}
+        records = [record(key, n, {PSNR: 20.0 + n}) for n, key in enumerate(keys)]
+        run.append(ledger(f"{u:05d}", records, samples="x", counts=counts, tallies=counted))
+        crops = {}
+        for n, key in enumerate(keys):
+            crops |= {f"{key}.degraded.webp": webp(n, 8, 6), f"{key}.clean.webp": webp(100 + n)}
+            crops[f"{key}.caption.json"] = json.dumps([["gaussian_noise", f"sigma 0.{n}"]]).encode()
+        keep_samples(store, run[u]["unit"], crops)
+    return run
+
+
+def test_pairs_are_sampled_from_all_units_in_turn(store: OutputStore) -> None:
+    page, document = report(store, pairs_run(store), PAIRS_JOB)
+    assert shown_exhibits(page) == [f"u{u}p{n}" for n in range(4) for u in range(3)]
+    assert "Worst results" not in page.visible
+    assert document["ranking"] == PSNR
+    assert " ".join("".join(page.texts["h1"]).split()) == "12 pairs made"
+
+
+def test_a_small_degraded_picture_is_shown_as_large_as_its_clean_one(store: OutputStore) -> None:
+    page, _ = report(store, pairs_run(store, units=1), PAIRS_JOB)
+    stages = [div for div in page.all("div") if div.get("class", "").startswith("stage")]
+    assert {stage["class"] for stage in stages} == {"stage enlarged"}
+    assert stages[0]["style"] == "aspect-ratio: 32 / 24; width: min(100%, 192px)"
+    images = {image["alt"]: image for image in page.all("img")}
+    assert (images["u0p0, degraded"]["width"], images["u0p0, clean"]["width"]) == ("8", "32")
+    assert "image-rendering: pixelated" in page.source
+
+
+def test_under_each_pair_stands_what_was_drawn_for_it(store: OutputStore) -> None:
+    page, _ = report(store, pairs_run(store, units=1), PAIRS_JOB)
+    captions = re.findall(r"<li><b>(\w+)</b> ([^<]+)</li>", page.source)
+    assert captions == [("gaussian_noise", f"sigma 0.{n}") for n in range(4)]
+
+
+def test_places_that_were_rejected_are_counted_by_reason(store: OutputStore) -> None:
+    page, document = report(store, pairs_run(store), PAIRS_JOB)
+    assert document["places"] == {"drawn": 24, "taken": 12, "rejected": {"blurred": 3, "flat": 9}}
+    assert page.row("taken")[2:4] == ["12", "50 %"]
+    assert page.row("flat")[1:4] == [REJECTION_TEXTS["flat"], "9", "37.5 %"]
+    assert page.row("blurred")[2:4] == ["3", "12.5 %"]
+    assert document["throughput"]["bytes_per_record"] == 10_000
+    assert document["throughput"]["records_per_s"] == 1.2
+
+
+def test_drawn_parameters_stand_beside_the_recipe(store: OutputStore) -> None:
+    page, document = report(store, pairs_run(store), PAIRS_JOB)
+    (noise,) = document["drawn"]["operators"]
+    assert (noise["applied"], document["drawn"]["deviating"]) == (12, 0)
+    assert [parameter["observed"] for parameter in noise["parameters"]] == [[6, 6], [9, 3]]
+    assert "All of them follow the recipe" in page.visible
+    assert [row["title"] for row in page.all("div") if row.get("title", "").startswith("reflect")] == [
+        "reflect: 9 drawn, 75 %; recipe 75 %"
+    ]
+    assert "expected_draws" not in page.source
+    assert "tallies" not in document
+
+
+def test_what_does_not_follow_the_recipe_is_flagged_where_it_stands(store: OutputStore) -> None:
+    odd = {"0.sigma.0": 40, "0.sigma.1": 0, "0": 40, "pairs": 40, "0.boundary.0": 30, "0.boundary.1": 10}
+    page, document = report(store, pairs_run(store, **odd), PAIRS_JOB)
+    assert document["drawn"]["deviating"] == 1
+    text = " ".join(page.visible.split())
+    assert "1 distribution does not follow the recipe" in text
+    assert text.count("does not follow the recipe, p = ") == 1
+    assert "deviates" in {group.get("class", "").rpartition(" ")[2] for group in page.all("g")}
+
+
+def test_a_value_outside_the_recipe_is_flagged(store: OutputStore) -> None:
+    page, document = report(store, pairs_run(store, **{"0.boundary.other": 1}), PAIRS_JOB)
+    assert document["drawn"]["deviating"] == 1
+    assert "does not follow the recipe, 3 lie where it cannot draw" in " ".join(page.visible.split())
+
+
+def test_a_run_of_pairs_without_any_has_a_page(store: OutputStore) -> None:
+    page, document = report(store, [], PAIRS_JOB)
+    assert "No pair was made" in " ".join("".join(page.texts["h1"]).split())
+    assert document["drawn"]["deviating"] == 0
+    assert document["throughput"]["bytes_per_record"] is None
+
+
+@pytest.mark.parametrize("caption", [b"", b"[1, 2]", b'{"a": 1}', b"\xff", b'[["name"]]', b"null"])
+def test_damaged_captions_cost_the_caption_only(store: OutputStore, caption: bytes) -> None:
+    run = pairs_run(store, units=1)
+    keep_samples(store, "00000", {"u0p0.clean.webp": webp(1), "u0p0.caption.json": caption})
+    page, _ = report(store, run, PAIRS_JOB)
+    assert shown_exhibits(page) == ["u0p0"]
+
+
+def test_a_caption_is_text_and_nothing_else(store: OutputStore) -> None:
+    run = pairs_run(store, units=1)
+    caption = json.dumps([[ATTACK, ATTACK]]).encode()
+    keep_samples(store, "00000", {"u0p0.clean.webp": webp(1), "u0p0.caption.json": caption})
+    place = PAIRS_JOB["expected_draws"][0]
+    hostile = place | {"operator": ATTACK, "paths": [ATTACK]}
+    hostile["parameters"] = [
+        one | {"name": ATTACK, "meaning": ATTACK} | ({"options": [ATTACK, "b"]} if "options" in one else {})
+        for one in place["parameters"]
+    ]
+    run[0]["tallies"] |= {f"0.{ATTACK}.0": 4, f"0.{ATTACK}.1": 4}
+    page, _ = report(store, run, PAIRS_JOB | {"expected_draws": [hostile]})
+    assert len(page.all("script")) == 1
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert page.visible.count("<script>alert(1)</script>") >= 6
+
+
+def test_without_figures_the_first_samples_are_kept_and_no_second_before_all_firsts() -> None:
+    keeper = SampleKeeper()
+    for number in range(30):
+        for turn in range(2):
+            keeper.offer(Sample(f"{number}-{turn}", None, {"clean": np.zeros((8, 8, 3), np.uint8)}, turn))
+    assert [sample.key for sample in keeper.kept()] == [f"{n}-0" for n in range(12)]
+    few = SampleKeeper()
+    for number in range(3):
+        for turn in range(4):
+            few.offer(Sample(f"{number}-{turn}", None, {"clean": np.zeros((8, 8, 3), np.uint8)}, turn))
+    assert [sample.key for sample in few.kept()] == [f"{n}-{turn}" for turn in range(4) for n in range(3)]
+
+
+def test_without_figures_large_samples_take_no_more_room_than_with_them() -> None:
+    keeper = SampleKeeper()
+    for number in range(20):
+        keeper.offer(Sample(f"{number}", None, {"clean": np.zeros((480, 640, 3), np.uint8)}))
+    assert [sample.key for sample in keeper.kept()] == [f"{n}" for n in range(6)]
 
 
 def test_a_run_of_failures_only_has_a_page(store: OutputStore) -> None:
@@ -516,3 +695,5 @@ def test_times_and_sizes_are_readable() -> None:
         "2 h 05 min",
     ]
     assert [format_size(n) for n in (0, 999, 3_100_000, 2.5e15)] == ["0 bytes", "999 bytes", "3.1 MB", "2500.0 TB"]
+    assert [format_rate(rate) for rate in (0.836, 23.71, 1250.4)] == ["0.84", "23.7", "1,250"]
+    assert [format_chance(chance) for chance in (1e-6, 3.2e-12)] == ["1e-6", "3e-12"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from transforms.charts import Tick, round_step
@@ -14,6 +15,7 @@ WIDTH, HEIGHT = 320, 118
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 14, 8, 20
 _PLOT_WIDTH, _PLOT_HEIGHT = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
 _DEVIATIONS = 1.96  # 95 of 100 counts lie within so many standard deviations
+_HEADROOM, _THINNEST = 1.06, 1.0  # over the highest bar, relative; of what chance allows, on the page
 _LABEL_CHARACTERS = 34  # of all labels and the gaps between them that fit below the chart
 
 
@@ -72,27 +74,56 @@ class WordRow:
     text: str
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """Shares of the bins: drawn, said by the recipe, and between which ones a share falls by chance."""
+
+    drawn: list[float]
+    recipe: list[float]
+    chance: list[tuple[float, float]]
+    texts: list[str]
+
+    @property
+    def highest(self) -> float:
+        return max(*self.drawn, *self.recipe, *(high for _, high in self.chance))
+
+
+def _compare(parameter: Mapping[str, Any]) -> _Compared:
+    total, recipe = parameter["count"], list(parameter["expected"])
+    drawn = [count / total if total else 0.0 for count in parameter["observed"]]
+    # The count of a bin is binomial.
+    reaches = [_DEVIATIONS * math.sqrt(share * (1 - share) / total) if total else 0.0 for share in recipe]
+    chance = [(max(share - reach, 0.0), min(share + reach, 1.0)) for share, reach in zip(recipe, reaches, strict=True)]
+    texts = [
+        f"{name}: {count:,} drawn, {format_share(share)}; recipe {format_share(said)}"
+        for name, count, share, said in zip(_names(parameter), parameter["observed"], drawn, recipe, strict=True)
+    ]
+    return _Compared(drawn, recipe, chance, texts)
+
+
 def draw_columns(parameter: Mapping[str, Any]) -> ComparisonChart:
     """The chart of a number: `observed`, `expected`, `count` and `options` or `edges`, as `compare_with_recipe` gives them."""
-    shares, bands = _shares(parameter), _bands(parameter)
-    axis = _axis(parameter)
-    step = round_step(max(*shares, *parameter["expected"], *(high for _, high in bands)) / 2)
-    top = max(*shares, *parameter["expected"], *(high for _, high in bands), step) * 1.06
+    compared, axis, bottom = _compare(parameter), _axis(parameter), _TOP + _PLOT_HEIGHT
+    step = round_step(compared.highest / 2)
+    top = max(compared.highest, step) * _HEADROOM
 
     def height(share: float) -> float:
         return round(_PLOT_HEIGHT * share / top, 2)
 
-    bins = []
-    for across, share, (low, high), text in zip(axis.bins, shares, bands, _texts(parameter), strict=True):
-        observed = Interval(round(_TOP + _PLOT_HEIGHT - height(share), 2), height(share))
-        chance = Interval(round(_TOP + _PLOT_HEIGHT - height(high), 2), max(height(high - low), 1.0))
-        bins.append(ComparedBin(across, observed, chance, text))
-    levels = [round(_TOP + _PLOT_HEIGHT - height(share), 2) for share in parameter["expected"]]
-    ticks = tuple(
-        Tick(round(_TOP + _PLOT_HEIGHT - height(number * step), 2), format_share(number * step))
-        for number in range(math.floor(top / step + 1e-9) + 1)
+    def y(share: float) -> float:
+        return round(bottom - height(share), 2)
+
+    bins = tuple(
+        ComparedBin(
+            across, Interval(y(share), height(share)), Interval(y(high), max(height(high - low), _THINNEST)), text
+        )
+        for across, share, (low, high), text in zip(
+            axis.bins, compared.drawn, compared.chance, compared.texts, strict=True
+        )
     )
-    return ComparisonChart(tuple(bins), _outline(axis, levels), axis.ticks, ticks)
+    levels = [step * number for number in range(math.floor(top / step + 1e-9) + 1)]
+    y_ticks = tuple(Tick(y(level), format_share(level)) for level in levels)
+    return ComparisonChart(bins, _outline(axis, [y(share) for share in compared.recipe]), axis.ticks, y_ticks)
 
 
 def _outline(axis: _ValueAxis, levels: Sequence[float]) -> str:
@@ -106,42 +137,18 @@ def _outline(axis: _ValueAxis, levels: Sequence[float]) -> str:
 
 
 def draw_words(parameter: Mapping[str, Any]) -> tuple[WordRow, ...]:
-    """The rows of a choice of words, the recipe's order."""
-    shares, bands, expected = _shares(parameter), _bands(parameter), parameter["expected"]
-    widest = max(*shares, *expected, *(high for _, high in bands))
+    """The rows of a choice of words, in the recipe's order."""
+    compared = _compare(parameter)
 
     def width(share: float) -> float:
-        return round(100 * share / widest, 2)
+        return round(100 * share / compared.highest, 2)
 
     return tuple(
-        WordRow(str(word), width(share), width(mean), Interval(width(low), width(high - low)), share, text)
-        for word, share, mean, (low, high), text in zip(
-            parameter["options"], shares, expected, bands, _texts(parameter), strict=True
+        WordRow(str(word), width(share), width(said), Interval(width(low), width(high - low)), share, text)
+        for word, share, said, (low, high), text in zip(
+            parameter["options"], compared.drawn, compared.recipe, compared.chance, compared.texts, strict=True
         )
     )
-
-
-def _shares(parameter: Mapping[str, Any]) -> list[float]:
-    count = parameter["count"]
-    return [observed / count if count else 0.0 for observed in parameter["observed"]]
-
-
-def _bands(parameter: Mapping[str, Any]) -> list[tuple[float, float]]:
-    """Between which shares the count of a bin falls by chance; a bin's count is binomial."""
-    bands = []
-    for mean in parameter["expected"]:
-        reach = _DEVIATIONS * math.sqrt(mean * (1 - mean) / parameter["count"]) if parameter["count"] else 0.0
-        bands.append((max(mean - reach, 0.0), min(mean + reach, 1.0)))
-    return bands
-
-
-def _texts(parameter: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name}: {count:,} drawn, {format_share(share)}; recipe {format_share(mean)}"
-        for name, count, share, mean in zip(
-            _names(parameter), parameter["observed"], _shares(parameter), parameter["expected"], strict=True
-        )
-    ]
 
 
 def _names(parameter: Mapping[str, Any]) -> list[str]:
@@ -150,8 +157,8 @@ def _names(parameter: Mapping[str, Any]) -> list[str]:
         return [format_number(value) for value in parameter["options"]]
     edges = parameter["edges"]
     if not parameter["whole"]:
-        return [f"{format_number(low)} to {format_number(high)}" for low, high in zip(edges, edges[1:], strict=False)]
-    ends = [(math.ceil(low), math.floor(high)) for low, high in zip(edges, edges[1:], strict=False)]
+        return [f"{format_number(low)} to {format_number(high)}" for low, high in pairwise(edges)]
+    ends = [(math.ceil(low), math.floor(high)) for low, high in pairwise(edges)]
     return [str(first) if first == last else f"{first} to {last}" for first, last in ends]
 
 
@@ -172,7 +179,7 @@ def _axis(parameter: Mapping[str, Any]) -> _ValueAxis:
     def x(value: float) -> float:
         return round(_LEFT + _PLOT_WIDTH * (scale(value) - first) / (last - first), 2)
 
-    bins = tuple(Interval(x(low), round(x(high) - x(low), 2)) for low, high in zip(edges, edges[1:], strict=False))
+    bins = tuple(Interval(x(low), round(x(high) - x(low), 2)) for low, high in pairwise(edges))
     find = _logarithmic_ticks if parameter["logarithmic"] else _linear_ticks
     return _ValueAxis(bins, tuple(Tick(x(value), label) for value, label in find(edges[0], edges[-1])), False)
 

@@ -99,7 +99,7 @@ def draw_sheet(sections: Sequence[Section], layout: Layout) -> Image.Image:
 def draw_section(section: Section, layout: Layout) -> Image.Image:
     """Draws one section without margins."""
     pictures = [shown(cell, layout.side) for cell in section.cells]
-    narrowest = layout.side if layout.widest else _SMALLEST_CARD  # sections beside others line up
+    narrowest = max(_SMALLEST_CARD, layout.side if layout.widest else 0)  # sections beside others line up
     card_width = max(narrowest, *(picture.width for picture in pictures)) + 2 * _PADDING
     width = layout.columns * (card_width + _GAP) - _GAP
     captions = [_Caption(cell, card_width - 2 * _PADDING, layout.caption_lines) for cell in section.cells]

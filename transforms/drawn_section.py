@@ -36,6 +36,11 @@ class Card:
     constants: list[tuple[str, str]] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
 
+    @property
+    def follows(self) -> bool:
+        """Whether the operator happens as often as the recipe says, with the parameters that it says."""
+        return all(one["follows"] for one in (self.place, *self.place["parameters"]))
+
 
 def lay_out_cards(drawn: Mapping[str, Any]) -> list[Card]:
     """The cards in the order of the recipe; parameters that never were drawn under their own name are left out."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from transforms.ledger_rows import RecordRows, packed, unpacked
 from transforms.storage import OutputStore
+from transforms.tallies import packed_tallies, unpacked_tallies
 from transforms.units import Unit
 
 FORMAT = 1
@@ -42,7 +43,8 @@ class Ledger:
         return self._but_records() | {"records": self.records}
 
     def to_json(self) -> bytes:
-        plain = self._but_records() | {"records": spell_infinities(packed(self.records))}
+        packed_up = {"records": spell_infinities(packed(self.records)), "tallies": packed_tallies(self.tallies)}
+        plain = self._but_records() | packed_up
         return (json.dumps(plain, sort_keys=True, allow_nan=False) + "\n").encode()
 
     def _but_records(self) -> dict[str, Any]:
@@ -81,7 +83,8 @@ def read_ledger(store: OutputStore, unit_name: str) -> dict[str, Any] | None:
         return None
     if not isinstance(ledger, dict) or ledger.get("format") != FORMAT:
         return None
-    return ledger | {"records": unpacked(ledger["records"])}
+    records, tallies = unpacked(ledger["records"]), unpacked_tallies(ledger.get("tallies", {}))
+    return ledger | {"records": records, "tallies": tallies}
 
 
 def read_ledgers(store: OutputStore, unit_names: Iterable[str], threads: int = 16) -> Iterator[dict[str, Any]]:

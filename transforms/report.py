@@ -303,9 +303,9 @@ def format_chance(chance: float) -> str:
     return f"{digits}e{int(exponent)}"
 
 
-def format_rate(rate: float) -> str:
+def format_rate(rate: float | None) -> str:
     """A number a second: 0.84, 23.7, 1,250."""
-    return f"{rate:,.{2 if rate < 10 else 1 if rate < 100 else 0}f}"
+    return "–" if rate is None else f"{rate:,.{2 if rate < 10 else 1 if rate < 100 else 0}f}"
 
 
 def format_size(count: float) -> str:

@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
-import scipy.fft
 import scipy.special
 from numpy.typing import NDArray
 
@@ -132,14 +131,13 @@ def compose(first: Kernel, second: Kernel) -> Kernel:
     if first.size == 1 or second.size == 1:
         return first * second
     first, second = odd_sided(first), odd_sided(second)
-    shape = (first.shape[0] + second.shape[0] - 1, first.shape[1] + second.shape[1] - 1)
-    size = tuple(scipy.fft.next_fast_len(side, real=True) for side in shape)
-    both = np.zeros((2, *size))
-    both[0, : first.shape[0], : first.shape[1]] = first
-    both[1, : second.shape[0], : second.shape[1]] = second
-    spectra = scipy.fft.rfft2(both, overwrite_x=True)
-    composed: Kernel = scipy.fft.irfft2(spectra[0] * spectra[1], s=size)[: shape[0], : shape[1]]
-    composed[np.abs(composed) < 1e-15] = 0  # what rounding leaves where there is nothing
+    if first.size < second.size:
+        first, second = second, first
+    height, width = second.shape
+    around = np.zeros((first.shape[0] + 2 * height - 2, first.shape[1] + 2 * width - 2))
+    around[height - 1 : height - 1 + first.shape[0], width - 1 : width - 1 + first.shape[1]] = first
+    windows = np.lib.stride_tricks.sliding_window_view(around, (height, width))
+    composed: Kernel = np.tensordot(windows, second[::-1, ::-1], axes=2)
     return composed
 
 

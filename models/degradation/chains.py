@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.degradation.distributions import check_weights, draw_index
 from models.degradation.planes import Planes, namespace
-from models.degradation.protocol import Degradation, LinearOperator, Parameters, Shape, Step
+from models.degradation.protocol import Degradation, LinearOperator, Operator, Parameters, Shape, Step
 from models.degradation.table import operator_class
 from transforms.errors import ConfigurationError
 
@@ -124,6 +124,15 @@ def elementary(steps: Sequence[Step]) -> Iterator[tuple[str, Parameters]]:
     """Name and parameters of each step."""
     for step in steps:
         yield from step.items()
+
+
+def operators_of(degradation: Degradation) -> Iterator[Operator]:
+    """The operators of a chain, in the order in which they are written; those that an operator holds come after it."""
+    if isinstance(degradation, Operator):
+        yield degradation
+    member = getattr(degradation, "member", None)
+    for each in getattr(degradation, "members", ()) if member is None else (member,):
+        yield from operators_of(each)
 
 
 def draw_steps(

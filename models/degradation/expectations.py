@@ -70,7 +70,7 @@ class Place:
         paths: the chains around it with the member's number, such as "sequence 2 › one_of 1", empty at the top. There are
             several only if Python code put the same object into a chain more than once: then draws cannot tell them apart.
         share: how often a pair has it, on average: a probability if there is one path.
-        bins: setting -> bins of what is drawn for it.
+        bins: setting, or another number that the operator draws -> bins of what is drawn for it.
     """
 
     operator: Operator
@@ -80,8 +80,9 @@ class Place:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, with the meaning of each setting for a person."""
-        known = settings(type(self.operator))
-        parameters = [{"name": name, "meaning": known[name].meaning} | one.to_json() for name, one in self.bins.items()]
+        meanings = {name: setting.meaning for name, setting in settings(type(self.operator)).items()}
+        meanings |= {name: quantity.meaning for name, (quantity, _) in self.operator.further_draws().items()}
+        parameters = [{"name": name, "meaning": meanings[name]} | one.to_json() for name, one in self.bins.items()]
         about = {"operator": self.operator.name, "paths": list(self.paths), "share": self.share}
         return about | {"parameters": parameters}
 
@@ -100,8 +101,8 @@ def _walk(
 ) -> Iterator[tuple[Operator, tuple[str, ...], float]]:
     if isinstance(degradation, Operator):
         yield degradation, path, share
-        for number, member in enumerate(composed(degradation), start=1):
-            yield from _walk(member, (*path, f"{degradation.name} {number}"), share)
+        for number, part in enumerate(composed(degradation), start=1):
+            yield from _walk(part, (*path, f"{degradation.name} {number}"), share)
         return
     for number, (member, probability) in enumerate(_members(degradation), start=1):
         step = degradation.name if isinstance(degradation, Maybe) else f"{degradation.name} {number}"
@@ -133,6 +134,8 @@ def _bins_of_settings(operator: Operator) -> Iterator[tuple[str, Bins]]:
             yield name, bins_of_numbers(getattr(operator, name), whole=setting.integer)
         elif isinstance(setting, Wording):
             yield name, bins_of_words(getattr(operator, name))
+    for name, (quantity, distribution) in operator.further_draws().items():
+        yield name, bins_of_numbers(distribution, whole=quantity.integer)
 
 
 def bins_of_words(choice: WordChoice) -> Bins:

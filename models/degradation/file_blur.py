@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar
 
 import fsspec
@@ -191,7 +193,14 @@ class FileBlur(KernelBlur):
         chosen = available[int(rng.integers(len(available)))]
         kernel = odd_sided(chosen.kernel)[::-1, ::-1] if drawn["orientation"] == "correlation" else chosen.kernel
         coded = base64.b64encode(np.ascontiguousarray(kernel, dtype="<f4").tobytes()).decode("ascii")
-        return {**drawn, "file": chosen.place, "kernel": coded, "shape": list(kernel.shape)}
+        return {**drawn, "file": PurePosixPath(chosen.place).name, "kernel": coded, "shape": list(kernel.shape)}
+
+    def content_digest(self) -> str:
+        digest = hashlib.sha256()
+        for each in read_kernels(self.kernels):
+            digest.update(f"{PurePosixPath(each.place).name} {each.kernel.shape}".encode())
+            digest.update(np.ascontiguousarray(each.kernel, dtype="<f8").tobytes())
+        return digest.hexdigest()
 
     @staticmethod
     def kernel(parameters: Parameters) -> Kernel:

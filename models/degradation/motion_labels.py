@@ -11,6 +11,7 @@ section 3.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -19,7 +20,7 @@ import numpy as np
 from models.degradation import blur_kernels
 from models.degradation.blur import KernelBlur
 from models.degradation.blur_kernels import Kernel
-from models.degradation.distributions import Drawable
+from models.degradation.distributions import Choice, Constant, Distribution, Drawable, Uniform
 from models.degradation.protocol import Parameters, Quantity, Shape
 
 LENGTHS = tuple(range(3, 26, 2))  # those with a direction
@@ -55,14 +56,14 @@ def label_of_motion(length_px: float, angle_deg: float, rotations: int) -> int:
 
 
 def motion_vector(length_px: float, angle_deg: float) -> tuple[float, float]:
-    """(u, v) = l (cos t, sin t): to the right and upwards, in pixels; its opposite is the same blur."""
+    """(u, v) = l (cos t, -sin t): to the right and down, in pixels, as `motion` arrays have it; its opposite is the same blur."""
     angle = math.radians(angle_deg)
-    return length_px * math.cos(angle), length_px * math.sin(angle)
+    return length_px * math.cos(angle), -length_px * math.sin(angle)
 
 
 def motion_of_vector(u: float, v: float) -> tuple[float, float]:
     """Length and angle of a motion vector, the angle in [0, 180)."""
-    return math.hypot(u, v), math.degrees(math.atan2(v, u)) % 180
+    return math.hypot(u, v), math.degrees(math.atan2(-v, u)) % 180
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,18 @@ class MotionLabelBlur(KernelBlur):
         label = int(rng.integers(label_count(drawn["rotations"])))
         length, angle = motion_of_label(label, drawn["rotations"])
         return {**drawn, "label": label, "length_px": length, "angle_deg": angle}
+
+    def further_draws(self) -> Mapping[str, tuple[Quantity, Distribution]]:
+        if not isinstance(self.rotations, Constant):
+            return {}
+        rotations = int(self.rotations.value)
+        label = Quantity(meaning="class of the motion; 0 is none", integer=True)
+        length = Quantity(meaning="length of the motion in pixels", integer=True)
+        each = (float(ANGLES * rotations),) * len(LENGTHS)
+        return {
+            "label": (label, Uniform(0, label_count(rotations) - 1)),
+            "length_px": (length, Choice((1, *LENGTHS), (1.0, *each))),
+        }
 
     @staticmethod
     def kernel(parameters: Parameters) -> Kernel:

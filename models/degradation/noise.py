@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.degradation.distributions import Drawable, DrawableWord
+from models.degradation.normals import standard_normal
 from models.degradation.planes import Planes, like, namespace, to_numpy
 from models.degradation.protocol import Operator, Parameters, Quantity, Shape, Wording
 from transforms.randomness import from_stream
@@ -35,8 +36,8 @@ def normal_numbers(
 ) -> NDArray[np.float32]:
     """Standard normal numbers for C x H x W planes; 1 x H x W if "shared"; of the covariance given if "correlated"."""
     if across_channels == "shared":
-        return rng.standard_normal((1, *shape[1:]), dtype=np.float32)
-    numbers = rng.standard_normal(shape, dtype=np.float32)
+        return standard_normal(rng, (1, *shape[1:]))
+    numbers = standard_normal(rng, shape)
     return correlate_channels(numbers, covariance) if across_channels == "correlated" and covariance else numbers
 
 

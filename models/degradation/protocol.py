@@ -150,6 +150,10 @@ class Operator(ABC):
             parameters["stream"] = stream_key(rng)
         return parameters
 
+    def further_draws(self) -> Mapping[str, tuple[Quantity, Distribution]]:
+        """Numbers that `sample` draws beside the settings, with what they are drawn from: reports show them beside it."""
+        return {}
+
     @staticmethod
     @abstractmethod
     def apply(planes: Planes, parameters: Parameters) -> Planes:
@@ -173,6 +177,10 @@ class Operator(ABC):
         "motion": float32, 2 x H x W, horizontal and vertical motion in pixels.
         """
         return {}
+
+    def content_digest(self) -> str | None:
+        """Hash of the files that it draws from, whose change makes other pairs; None for those that read none."""
+        return None
 
     def to_json(self) -> Any:
         """Setting -> its distribution, word or path."""

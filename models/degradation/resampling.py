@@ -276,14 +276,14 @@ def resize_planes_8bit(
     after = _target(before, scale, size, kernel)
     bands = resize_bands(before, after, kernel, border, scale)
     rows_first = scale is not None or after[0] * before[1] <= after[1] * before[0]
-    levels = planes * 255
+    levels = _rounded(planes * 255)
     for axis in (-2, -1) if rows_first else (-1, -2):
         levels = _pass_8bit(levels, bands[axis], axis)
     return levels / 255
 
 
 def _pass_8bit(levels: Planes, band: Band, axis: int) -> Planes:
-    """One pass over levels of 0 to 255, rounded and clipped before and after, strip by strip.
+    """One pass over levels of 0 to 255, rounded and clipped after it, strip by strip.
 
     Sums of 8-bit samples that end in exactly one half are common; in float32 some would fall to the wrong side.
     """
@@ -291,7 +291,7 @@ def _pass_8bit(levels: Planes, band: Band, axis: int) -> Planes:
     for start in range(0, levels.shape[-3 - axis], STRIP):
         strip = slice(start, start + STRIP)
         exact = xp.asarray(levels[..., strip] if axis == -2 else levels[..., strip, :], dtype=xp.float64)
-        resized_strip = apply_bands(_rounded(exact), *((band, None) if axis == -2 else (None, band)))
+        resized_strip = apply_bands(exact, *((band, None) if axis == -2 else (None, band)))
         strips.append(xp.asarray(_rounded(resized_strip), dtype=levels.dtype))
     return xp.concat(strips, axis=-3 - axis)
 

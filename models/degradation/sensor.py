@@ -9,6 +9,7 @@ import numpy as np
 
 from models.degradation.distributions import Drawable, DrawableWord
 from models.degradation.noise import SharedOrNot, normal_numbers, photon_counts
+from models.degradation.normals import standard_normal
 from models.degradation.planes import Planes, like, namespace, to_numpy
 from models.degradation.protocol import Operator, Parameters, Quantity, Wording
 from transforms.randomness import from_stream
@@ -49,7 +50,7 @@ def sensor_counts(planes: Planes, shot: float, read: float, rng: np.random.Gener
     light = to_numpy(planes)
     counts = photon_counts(light, 1 / shot, rng) if shot > FAINTEST else light.copy()
     if read > 0:
-        noise = rng.standard_normal(counts.shape, dtype=np.float32)
+        noise = standard_normal(rng, counts.shape)
         noise *= np.float32(read)
         counts += noise
     return like(counts, planes)

@@ -57,8 +57,13 @@ class Drawn:
         return Constant(number(self.quantity).read(node, place))
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
-        distributions: list[Any] = _distribution(self.quantity).schema(definitions)["anyOf"]
-        return {"anyOf": [number(self.quantity).schema(definitions), *distributions]}
+        """Many quantities have the same bounds: each set of bounds is published once."""
+        bounds = [f"{name} {value:g}" for name in _BOUNDS if (value := getattr(self.quantity, name)) is not None]
+        name = ", ".join(["drawn integer" if self.quantity.integer else "drawn number", *bounds])
+        if name not in definitions:
+            distributions: list[Any] = _distribution(self.quantity).schema(definitions)["anyOf"]
+            definitions[name] = {"anyOf": [number(self.quantity).schema(definitions), *distributions]}
+        return {"$ref": "#/$defs/" + name.replace(" ", "%20")}
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.degradation.chains import arrays_of, draw_steps, replay
-from models.degradation.planes import to_image, to_planes
+from models.degradation.chains import arrays_of, draw_steps, operators_of, replay
+from models.degradation.planes import to_planes
 from models.degradation.protocol import Degradation, Image, Shape
 from models.recipes.channels import CHANNELS, with_channels
 from models.recipes.patches import Cut, Patches, difference_hash
@@ -35,7 +35,7 @@ class Pair:
     """A clean and a degraded picture.
 
     Attributes:
-        clean: float32, H x W x C, [0, 1]; of whole float32 pictures it is the samples themselves, not a copy.
+        clean: float32, H x W x C, [0, 1]; both pictures lie in memory plane by plane.
         degraded: float32; may leave [0, 1] unless the recipe rounds it.
         parameters: plain JSON: `channels`, `cut` and the drawn `degradation`: all that `Recipe.replay` needs.
         patch: its number in the picture.
@@ -179,7 +179,7 @@ class Recipe:
 
     def degrade(self, clean: Image, parameters: Mapping[str, Any]) -> Image:
         """The degraded picture again, from the pair's clean picture and its parameters: the same bytes."""
-        degraded = to_image(replay(to_planes(clean), parameters["degradation"]))
+        degraded: Image = np.moveaxis(replay(to_planes(clean), parameters["degradation"]), 0, 2)
         # A chain of which every step stayed away hands the clean picture back; the two halves must not share memory.
         return degraded.copy() if np.may_share_memory(degraded, clean) else degraded
 
@@ -194,8 +194,10 @@ class Recipe:
         return {"kind": "degradation", **words, **self._deciding()}
 
     def fingerprint(self) -> str:
-        """Hash of all that decides the bytes of a pair: neither the name nor what is for a person."""
-        canonical = json.dumps(_canonical(self._deciding()), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        """Hash of all that decides the bytes of a pair, files that it names included: neither the name nor words for people."""
+        digests = [digest for each in operators_of(self.degradation) if (digest := each.content_digest()) is not None]
+        deciding = self._deciding() | ({"files": digests} if digests else {})
+        canonical = json.dumps(_canonical(deciding), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def _deciding(self) -> dict[str, Any]:
@@ -267,7 +269,10 @@ def _shape(image: Image) -> Shape:
 
 
 def _clean(samples: Samples, cut: Cut, channels: str) -> Image:
-    return cut.turn(to_float(with_channels(cut.crop(samples), channels)))
+    """Float32 in [0, 1], H x W x C, laid out plane by plane: what the operators work on is then this very memory."""
+    turned = cut.turn(with_channels(cut.crop(samples), channels))
+    planes = to_float(np.ascontiguousarray(np.moveaxis(turned, 2, 0)))  # small integers are turned about, not floats
+    return np.moveaxis(planes, 0, 2)
 
 
 def _canonical(value: Any) -> Any:

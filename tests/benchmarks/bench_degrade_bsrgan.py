@@ -4,7 +4,7 @@
 
 Both cut, degrade and hold pairs in memory as float32; neither reads or writes files. They take turns in rounds on the same
 pictures, and ratios are taken within a round, so that a change of the machine's mood touches both; the median over the rounds
-counts. Bar: the recipe makes at least 10 times as many pairs. Tenths of the recipe's time go to what is listed below it.
+counts. Bar: the recipe makes at least 10 times as many pairs. A table says where the recipe's time goes.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def read_parquet(url: str) -> Iterator[Record]:
             file = pq.ParquetFile(stream)
             names = field_names(file.schema_arrow)
             for number in range(file.num_row_groups):
-                for batch in file.read_row_group(number).to_batches():
+                for batch in file.read_row_group(number, use_threads=False).to_batches():
                     for row in range(batch.num_rows):
                         yield record_of({name: batch[name][row].as_py() for name, _ in _TYPES}, names, index)
                         index += 1
