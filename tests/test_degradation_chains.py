@@ -225,3 +225,19 @@ def test_draws_are_plain_numbers_fit_for_json(distribution):
     rng = generator(1, "a")
     assert type(distribution.sample_integer(rng)) is int
     assert type(distribution.sample(rng)) in (int, float)
+
+
+@pytest.mark.parametrize(("power", "low", "high"), [(0.5, 0.01, 8), (-1, 1, 8), (2, 0, 3)])
+def test_a_power_of_a_uniform_number_is_uniform_when_the_power_is_undone(power, low, high):
+    distribution = Uniform(low, high, power)
+    drawn = np.array([distribution.sample(generator(1, "a", patch)) for patch in range(DRAWS)])
+    assert min(distribution.values()) <= drawn.min()
+    assert drawn.max() <= max(distribution.values())
+    undone = drawn ** (1 / power)
+    assert stats.kstest(undone, "uniform", args=(low, high - low)).pvalue > 0.01
+
+
+@pytest.mark.parametrize(("low", "high", "power"), [(0, 1, -1), (-1, 1, 0.5), (1, 2, 0)])
+def test_a_power_that_does_not_exist_is_refused(low, high, power):
+    with pytest.raises(ValueError, match="has no power"):
+        Uniform(low, high, power)

@@ -263,3 +263,12 @@ def test_resizing_a_whole_picture_needs_little_memory_beside_it():
     finally:
         tracemalloc.stop()
     assert peak < 0.6 * large.nbytes
+
+
+def test_decimation_in_the_very_middle_of_a_cell_reads_between_its_pixels():
+    ramp = np.broadcast_to(np.arange(40, dtype=np.float32), (1, 40, 40)).copy()
+    drawn = {"sigma": 1.0, "factor": 4, "size": 9, "offset": "middle", "boundary": "reflect"}
+    small = GaussianDecimate.apply(ramp, drawn)
+    np.testing.assert_allclose(small[0, 3, 2:8], 4 * np.arange(2, 8) + 1.5, atol=1e-3)
+    shifted = GaussianDecimate.apply(ramp, drawn | {"offset": "centre"})
+    np.testing.assert_allclose(shifted[0, 3, 2:8], 4 * np.arange(2, 8) + 2, atol=1e-3)

@@ -111,6 +111,7 @@ def _read(plain: Mapping[str, Any], batch: Sequence[tuple[int, Any]]) -> Iterato
         files = [(field, name, next(contents)) for field, name, _, _, _ in pieces]
         record = gather(key, index, files)
         record.shard, record.wanted = plain["shards"][shard], dict(zip(patches, places, strict=True))
+        record.name = record.name or None  # a member of a tar has no file of its own
         if any(len(data) < size for (_, _, data), (*_, size) in zip(files, pieces, strict=True)):
             detail = f"{key!r} is shorter than it was when the run was planned: start the command again"
             record.error = RecordError(Reason.BAD_SHARD, detail)

@@ -34,6 +34,7 @@ BOUNDARY = Wording(
 SIZE = Quantity(meaning="side of the kernel in pixels; 0: as far as four sigma", minimum=0, maximum=1001, integer=True)
 SIGMA_X = Quantity(meaning="standard deviation along the first axis, in pixels", above=0)
 SIGMA_Y = Quantity(meaning="standard deviation along the second axis, in pixels", above=0)
+SIGMA_Y_OR_SAME = Quantity(meaning="standard deviation along the second axis, in pixels; 0: as along the first", minimum=0)
 ANGLE = Quantity(meaning="direction in degrees, counter-clockwise from the horizontal")
 
 
@@ -136,15 +137,15 @@ class GeneralisedGaussianBlur(KernelBlur):
 
     name: ClassVar[str] = "generalised_gaussian_blur"
     sigma_x: Annotated[Drawable, SIGMA_X]
-    sigma_y: Annotated[Drawable, SIGMA_Y]
-    angle_deg: Annotated[Drawable, ANGLE]
     beta: Annotated[Drawable, Quantity(meaning="exponent: below 1 pointed, above 1 flat-topped", above=0)]
+    sigma_y: Annotated[Drawable, SIGMA_Y_OR_SAME] = 0
+    angle_deg: Annotated[Drawable, ANGLE] = 0
     size: Annotated[Drawable, SIZE] = 0
 
     @staticmethod
     def kernel(parameters: Parameters) -> Kernel:
         p = parameters
-        return blur_kernels.generalised_gaussian(p["sigma_x"], p["sigma_y"], p["angle_deg"], p["beta"], p["size"])
+        return blur_kernels.generalised_gaussian(p["sigma_x"], p["sigma_y"] or p["sigma_x"], p["angle_deg"], p["beta"], p["size"])
 
 
 @dataclass(frozen=True)
@@ -156,15 +157,15 @@ class PlateauBlur(KernelBlur):
 
     name: ClassVar[str] = "plateau_blur"
     sigma_x: Annotated[Drawable, SIGMA_X]
-    sigma_y: Annotated[Drawable, SIGMA_Y]
-    angle_deg: Annotated[Drawable, ANGLE]
     beta: Annotated[Drawable, Quantity(meaning="exponent: the larger, the steeper the flanks", above=0)]
+    sigma_y: Annotated[Drawable, SIGMA_Y_OR_SAME] = 0
+    angle_deg: Annotated[Drawable, ANGLE] = 0
     size: Annotated[Drawable, SIZE] = 0
 
     @staticmethod
     def kernel(parameters: Parameters) -> Kernel:
         p = parameters
-        return blur_kernels.plateau(p["sigma_x"], p["sigma_y"], p["angle_deg"], p["beta"], p["size"])
+        return blur_kernels.plateau(p["sigma_x"], p["sigma_y"] or p["sigma_x"], p["angle_deg"], p["beta"], p["size"])
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,12 @@ def automatic_size(sigma: float) -> int:
     return 2 * math.ceil(_REACH * sigma) + 1
 
 
-def gaussian_taps(sigma: float, size: int = 0) -> NDArray[np.float64]:
-    """exp(-i^2 / (2 sigma^2)), of sum 1; `size` taps, 0 for as many as matter. sigma 0 is a single 1."""
-    steps = _steps(size or automatic_size(sigma))
+def gaussian_taps(sigma: float, size: int = 0, shift: float = 0.0) -> NDArray[np.float64]:
+    """exp(-(i + s)^2 / (2 sigma^2)), of sum 1; `size` taps, 0 for as many as matter. sigma 0 is a single 1.
+
+    A shift s of 1/2 centres what each output reads half a pixel after it.
+    """
+    steps = _steps(size or automatic_size(sigma)) + (shift if sigma > 0 else 0.0)
     taps = np.exp(-0.5 * (steps / sigma) ** 2) if sigma > 0 else (steps == 0).astype(np.float64)
     scaled: NDArray[np.float64] = taps / taps.sum()
     return scaled

@@ -1,7 +1,8 @@
 """Distributions from which a degradation draws its numbers.
 
-In a recipe: a bare number or `{constant: a}`, `{uniform: [a, b]}`, `{log_uniform: [a, b]}`, `{normal: [mean, std]}`,
-`{choice: [a, b, c]}`, and `{choice: [a, b, c], weights: [1, 2, 1]}`. Words are bare or chosen: `{choice: [reflect, circular]}`.
+In a recipe: a bare number or `{constant: a}`, `{uniform: [a, b]}`, `{power: p, of: [a, b]}` (a uniform number to the power
+of p), `{log_uniform: [a, b]}`, `{normal: [mean, std]}`, `{choice: [a, b, c]}`, and `{choice: [a, b, c], weights: [1, 2, 1]}`.
+Words are bare or chosen: `{choice: [reflect, circular]}`.
 """
 
 from __future__ import annotations
@@ -56,26 +57,37 @@ class Constant:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Every number of [low, high] is as likely as any other."""
+    """x = u^power, and every u of [low, high] is as likely as any other; power 1/2 makes the variance x^2 uniform, -1 the
+    divisor 1 / x."""
 
     low: float
     high: float
+    power: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.low <= self.high:
             raise ValueError(f"uniform: [{self.low}, {self.high}] runs backwards; write the smaller bound first")
+        if self.power != 1 and (self.low < 0 or (self.power <= 0 and self.low == 0) or self.power == 0):
+            raise ValueError(f"uniform: [{self.low}, {self.high}] has no power {self.power}; bounds must be above 0")
 
     def sample(self, rng: np.random.Generator) -> float:
-        return self.low + (self.high - self.low) * rng.random()
+        drawn = self.low + (self.high - self.low) * rng.random()
+        return float(drawn if self.power == 1 else drawn**self.power)
 
     def sample_integer(self, rng: np.random.Generator) -> int:
+        if self.power != 1:
+            raise ValueError(f"uniform: whole numbers are not drawn with a power ({self.power}); leave it out")
         return int(rng.integers(int(self.low), int(self.high), endpoint=True))
 
     def values(self) -> tuple[float, ...]:
-        return (self.low, self.high)
+        if self.power == 1:
+            return (self.low, self.high)
+        ends = (float(self.low**self.power), float(self.high**self.power))
+        return (min(ends), max(ends))
 
     def to_json(self) -> Any:
-        return {"uniform": [self.low, self.high]}
+        bounds = [self.low, self.high]
+        return {"uniform": bounds} if self.power == 1 else {"power": self.power, "of": bounds}
 
 
 @dataclass(frozen=True)

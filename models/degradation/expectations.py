@@ -226,7 +226,11 @@ def _reached(distribution: Uniform | LogUniform | Normal, value: float) -> float
     low, high = distribution.values()
     if isinstance(distribution, LogUniform):
         return math.log(min(max(value, low), high) / low) / math.log(high / low)
-    return (min(max(value, low), high) - low) / (high - low)
+    inside = min(max(value, low), high)
+    if distribution.power == 1:
+        return (inside - low) / (high - low)
+    reached = (inside ** (1 / distribution.power) - distribution.low) / (distribution.high - distribution.low)
+    return reached if distribution.power > 0 else 1 - reached
 
 
 def _reached_whole(distribution: Uniform | LogUniform | Normal, value: float) -> float:

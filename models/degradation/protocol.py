@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bounds import Bounds
-from models.degradation.distributions import Constant, Distribution, WordChoice
+from models.degradation.distributions import Constant, Distribution, Uniform, WordChoice
 from models.degradation.planes import Planes, namespace
 from transforms.randomness import stream_key
 
@@ -67,6 +67,8 @@ class Quantity(Bounds):
 
     def check(self, distribution: Distribution) -> None:
         """Raises ValueError for a distribution that may leave the bounds."""
+        if self.integer and isinstance(distribution, Uniform) and distribution.power != 1:
+            raise ValueError(f"whole numbers are not drawn with a power ({distribution.power}); leave it out")
         for value in distribution.values():
             if (complaint := self.complaint(value)) is not None:
                 raise ValueError(complaint)

@@ -25,7 +25,7 @@ from models.degradation.resampling import (
 )
 
 RELATIONS = ("current", "clean")
-OFFSETS = ("first", "centre")
+OFFSETS = ("first", "centre", "middle")
 SCALE = Quantity(meaning="output pixels per pixel, of both sides: 1/2 halves the picture", above=0)
 RELATIVE_TO = Wording(
     meaning="current: scale times the size here; clean: times the size before the whole chain, which says where to end",
@@ -120,7 +120,8 @@ class Resize8Bit(Operator):
 class GaussianDecimate(LinearOperator):
     """Gaussian blur, then every n-th pixel of every n-th row:  y(i, j) = (g * x)(o + n i, o + n j).
 
-    offset first: o = 0. offset centre: o = n // 2, the middle of each n x n cell (for even n the pixel after it).
+    offset first: o = 0. offset centre: o = n // 2, the middle of each n x n cell (for even n the pixel after it). offset
+    middle: o = (n - 1) / 2 exactly, for even n between two pixels, as BSRGAN's shifted kernels do it.
 
     Source: Zhang et al., "Learning deep CNN denoiser prior for image restoration" (IRCNN), CVPR 2017: sigma 1.6, size
     7, factor 3, centre; Dong et al., TPAMI 2013 (NCSR), for the same setting.
@@ -148,25 +149,35 @@ class GaussianDecimate(LinearOperator):
 
     @staticmethod
     def output_shape(shape: Shape, parameters: Parameters) -> Shape:
-        rows, columns = _decimating(shape[:2], parameters)
-        return rows.outputs, columns.outputs, shape[2]
+        reach = len(_taps(parameters)) - 1 if parameters["boundary"] == "valid" else 0
+        height, width = (len(_kept(side - reach, parameters)) for side in shape[:2])
+        return height, width, shape[2]
 
     @staticmethod
     def arrays(shape: Shape, parameters: Parameters) -> dict[str, NDArray[Any]]:
-        taps = gaussian_taps(parameters["sigma"], parameters["size"])
+        taps = _taps(parameters)
         return {"kernel": np.outer(taps, taps).astype(np.float32)}
 
 
 def _decimating(size: tuple[int, ...], parameters: Parameters) -> tuple[Band, Band]:
-    taps = gaussian_taps(parameters["sigma"], parameters["size"])
-    factor: int = parameters["factor"]
-    rows, columns = (
-        _every(filter_band(side, taps, parameters["boundary"]), factor, parameters["offset"]) for side in size
-    )
+    bands = (filter_band(side, _taps(parameters), parameters["boundary"]) for side in size)
+    rows, columns = (_every(band, _kept(band.outputs, parameters)) for band in bands)
     return rows, columns
 
 
-def _every(band: Band, factor: int, offset: str) -> Band:
-    """Every n-th output of a matrix; a side shorter than the offset keeps its last."""
-    start = min(factor // 2 if offset == "centre" else 0, band.outputs - 1)
-    return Band(band.length, band.indices[start::factor], band.weights[start::factor])
+def _taps(parameters: Parameters) -> NDArray[np.float64]:
+    """The blur; centred between two pixels where the offset is."""
+    between = parameters["offset"] == "middle" and parameters["factor"] % 2 == 0
+    return gaussian_taps(parameters["sigma"], parameters["size"], 0.5 if between else 0.0)
+
+
+def _kept(outputs: int, parameters: Parameters) -> range:
+    """Which of the blurred pixels stay; a side shorter than the offset keeps its last."""
+    factor: int = parameters["factor"]
+    first = {"first": 0, "centre": factor // 2, "middle": (factor - 1) // 2}[parameters["offset"]]
+    return range(min(first, outputs - 1), outputs, factor)
+
+
+def _every(band: Band, kept: range) -> Band:
+    chosen = slice(kept.start, kept.stop, kept.step)
+    return Band(band.length, band.indices[chosen], band.weights[chosen])

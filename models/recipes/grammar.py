@@ -242,6 +242,8 @@ def _one_of(weighted: tuple[tuple[Degradation, float], ...]) -> OneOf:
 def _distribution(quantity: Quantity) -> Variant[Distribution]:
     value = number(quantity)
     bounds = Field(ListOf(value, 2, 2), "smallest and greatest value")
+    power = Field(Number(), "what a uniform number is raised to: 0.5 for a uniform square, -1 for a uniform divisor")
+    base = Field(ListOf(Number(), 2, 2), "smallest and greatest of the number that is raised")
     normal = Field(ListOf(Number(), 2, 2), "mean and standard deviation; cut off at four of these")
     options = Field(ListOf(value), "the values to choose from")
     weights = Field(ListOf(Number(minimum=0)), "how often each is chosen, relative to the others", default=None)
@@ -250,6 +252,7 @@ def _distribution(quantity: Quantity) -> Variant[Distribution]:
         {
             "constant": Section({"constant": Field(value)}, lambda constant: Constant(constant)),
             "uniform": Section({"uniform": bounds}, lambda uniform: Uniform(*uniform)),
+            "power": Section({"power": power, "of": base}, lambda power, of: Uniform(*of, power)),
             "log_uniform": Section({"log_uniform": bounds}, lambda log_uniform: LogUniform(*log_uniform)),
             "normal": Section({"normal": normal}, lambda normal: Normal(*normal)),
             "choice": Section({"choice": options, "weights": weights}, lambda choice, weights: Choice(choice, weights)),
