@@ -54,6 +54,7 @@ class DegradeJob:
     format: PairFormat = field(default_factory=PairFormat)
     layout: ShardLayout = field(default_factory=ShardLayout)
     validation_share: float = 0.0
+    variants: int = 1
     max_pixels: int = 300_000_000
     batch_bytes: int = 1
     verb: str = "degrade"
@@ -75,7 +76,12 @@ class DegradeJob:
     @property
     def pairs_per_picture(self) -> int:
         """How many pairs are tried to make of each picture."""
-        return self.patches_per_image or (self.recipe.patches.per_image if self.recipe.patches else 1)
+        return self.variants * (self.patches_per_image or (self.recipe.patches.per_image if self.recipe.patches else 1))
+
+    def key_of(self, source: str, pair: Pair) -> str:
+        """The pair's own key; one that keeps the picture's where there is but one pair of it."""
+        patch = f"-p{pair.patch:05d}" if self.makes_patches else ""
+        return f"{source}{patch}-v{pair.variant}" if self.variants > 1 else f"{source}{patch}"
 
     def part_of(self, key: str) -> str:
         """The sub-folder that all pairs of a picture go to."""
@@ -95,6 +101,7 @@ class DegradeJob:
             "format": repr(self.format),
             "layout": repr(self.layout),
             "validation_share": self.validation_share,
+            "variants": self.variants,
             "max_pixels": self.max_pixels,
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
@@ -139,7 +146,8 @@ class DegradeWork:
 
     def _bytes_held(self, picture: Picture, record: Record) -> int:
         """Of the picture and of what its pairs will take at most, which wait for their turn to be written."""
-        count = self._job.pairs_per_picture if record.wanted is None else len(record.wanted)
+        job = self._job
+        count = job.pairs_per_picture if record.wanted is None else job.variants * len(record.wanted)
         size = self._job.patch_size or (self._job.recipe.patches.size if self._job.recipe.patches else None)
         pixels = size**2 if size else picture.samples[..., 0].size
         return picture.samples.nbytes + count * pixels * 3 * _BYTES_OF_A_SAMPLE_PAIR
@@ -159,6 +167,7 @@ class DegradeWork:
             per_image=job.patches_per_image,
             size=job.patch_size,
             patches=task.wanted,
+            variants=job.variants,
         )
         for pair in times.timed("operate", iter(pairs)):
             if isinstance(pair, Pair):
@@ -171,7 +180,7 @@ class DegradeWork:
 
     def _add(self, finished: Finished, task: _Task, pair: Pair, times: StageTimes) -> None:
         job, picture = self._job, task.picture
-        key = f"{finished.key}-p{pair.patch:05d}" if job.makes_patches else finished.key
+        key = job.key_of(finished.key, pair)
         clean, degraded = job.format.samples(pair.clean, pair.degraded, picture.samples.dtype)
         with times.measure("encode"):
             clean_file, notes = job.format.encode_clean(clean, picture, whole=not job.makes_patches)
@@ -190,6 +199,7 @@ class DegradeWork:
             "recipe": self._recipe,
             "seed": job.seed,
             "patch": pair.patch,
+            "variant": pair.variant,
             "parameters": pair.parameters,
             "types": {"clean": clean.dtype.name, "degraded": degraded.dtype.name},
             "digests": {"clean": samples_digest(clean), "degraded": samples_digest(degraded)},
@@ -245,6 +255,8 @@ def degrade_job(options: DegradeOptions) -> DegradeJob:
         raise ConfigurationError(
             f"--validation_share is {options.validation_share:g}; it must be from 0 to below 1, 0.05 for a twentieth"
         )
+    if options.variants < 1:
+        raise ConfigurationError(f"--variants is {options.variants}; it must be at least 1")
     if options.shard_mb and options.output_format == "folder":
         raise ConfigurationError("--shard_mb bounds shards, a folder has none: leave it out, or choose a tar")
     return DegradeJob(
@@ -256,6 +268,7 @@ def degrade_job(options: DegradeOptions) -> DegradeJob:
         pair_format(options, recipe),
         ShardLayout(options.shard_mb * 2**20, divided=options.validation_share > 0),
         options.validation_share,
+        options.variants,
         options.max_pixels,
     )
 

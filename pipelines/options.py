@@ -82,6 +82,7 @@ class DegradeOptions(RunOptions):
     seed: int = flag("of every random choice", 0)
     patch_size: int = flag("side of the patches in pixels; default: the recipe's", 0)
     patches_per_image: int = flag("default: the recipe's", 0)
+    variants: int = flag("independent degradations of each picture or patch", 1)
     whole: bool = flag("whole pictures, whatever the recipe says of patches", False)
     output_format: str = flag(
         "shards of files (tar, parquet), shards of samples to map into memory (arrow), or loose files",

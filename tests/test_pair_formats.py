@@ -747,6 +747,36 @@ def test_same_bytes_for_one_worker_two_workers_and_none(shard: Path, tmp_path: P
     assert counts["records_train"] + counts["records_validation"] == counts["records_out"] == 30
 
 
+@pytest.mark.parametrize(
+    ("kind", "clean", "degraded"),
+    [
+        ("tar", "npy", "npy"),
+        ("tar", "npy", "npy-rounded"),
+        ("folder", "webp", "webp"),
+        ("parquet", "jpeg", "png"),
+        ("arrow", "", ""),
+    ],
+)
+def test_restore_reads_every_way_of_storing(
+    shard: Path, tmp_path: Path, negative_model: Path, kind: str, clean: str, degraded: str
+) -> None:
+    job = job_of(output_format=kind, clean_format=clean, degraded_format=degraded)
+    run(job, shard, tmp_path / "pairs")
+    words = [
+        "restore",
+        "--input",
+        str(tmp_path / "pairs"),
+        "--output",
+        str(tmp_path / "out"),
+        "--model",
+        str(negative_model),
+    ]
+    assert main([*words, *INLINE]) == 0
+    summary = json.loads((tmp_path / "out" / "report" / "summary.json").read_text())
+    assert summary["counts"]["records_out"] == 18
+    assert summary["metrics"]["psnr[rgb,u8]"]["count"] == 18  # against the clean half, whatever its codec
+
+
 # ---------------------------------------------------------------- ledgers of many pairs
 
 

@@ -369,3 +369,12 @@ def test_luma_is_the_one_that_super_resolution_is_measured_on():
     assert with_channels(colour, "luma")[0, :, 0].tolist() == [235, 16, 81, 127]  # MATLAB's rgb2ycbcr
     gray = colour[..., :1]
     assert with_channels(gray, "luma") is gray
+
+
+def test_variants_share_the_clean_picture_and_nothing_else():
+    recipe = load_recipe("dncnn-blind")
+    several = [each for each in recipe.pairs(picture(), key="a", seed=1, per_image=3, variants=4) if isinstance(each, Pair)]
+    assert [(each.patch, each.variant) for each in several] == [(p, v) for p in range(3) for v in range(4)]
+    assert len({each.clean.tobytes() for each in several}) == 3
+    assert len({each.degraded.tobytes() for each in several}) == 12
+    assert same(several[4], made(recipe, picture(), patch=1))

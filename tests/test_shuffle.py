@@ -267,7 +267,7 @@ def test_what_cannot_be_shuffled_is_refused_before_the_start(archive: Path, tmp_
         message = r"the key 't1-0' stands in 00001 and in 00002"
     elif trouble == "compressed":
         (archive / "z.tar.gz").write_bytes(gzip.compress(tar.read_bytes()))
-        message = "unpack it"
+        message = "unpack it with gunzip"
     elif trouble == "damaged":
         tar.write_bytes(tar.read_bytes()[:3000] + b"x" * 5000)
         message = "00001.tar' is damaged"

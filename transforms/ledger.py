@@ -31,11 +31,11 @@ class Ledger:
     sink: str
     outputs: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    tallies: dict[str, int] = field(default_factory=dict)
     timings_s: dict[str, float] = field(default_factory=dict)
     records: RecordRows = field(default_factory=RecordRows)
     dead_letters: list[dict[str, Any]] = field(default_factory=list)
     samples: str | None = None
+    tallies: dict[str, int] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_dict(self) -> dict[str, Any]:

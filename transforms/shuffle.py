@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from transforms.errors import ConfigurationError, RecordError
 from transforms.formats.open_files import OpenFiles
-from transforms.formats.tar_index import walk_tar
+from transforms.formats.tar_index import tar_members
 from transforms.ledger import LEDGER_FOLDER
 from transforms.randomness import generator
 from transforms.record import source_field, split_member_name
@@ -125,14 +125,10 @@ def _of_tar(unit: Unit) -> list[Source]:
     file = unit.files[0]
     files = OpenFiles()
     remedy = "repair it, leave it out, or do without --shuffle"
-    if files.read(file.url, 0, 2) == b"\x1f\x8b":
-        raise ConfigurationError(
-            f"--shuffle picks single pictures, which the compressed {file.url!r} forbids: unpack it"
-        )
     groups: dict[str, list[Piece]] = {}
     previous = None
     try:
-        for member in walk_tar(lambda start, size: files.read(file.url, start, size)):
+        for member in tar_members(file.url, files):
             key, field = split_member_name(member.name)
             if key != previous and key in groups:
                 raise ConfigurationError(f"the key {key!r} stands twice in the shard {file.url!r}: {remedy}")

@@ -3,16 +3,15 @@
     Y = R X C^T                      adjoint:  X = R^T Y C
 
 Resampling, separable blur, and every boundary condition of them are such matrices. A matrix is kept as taps, indices and
-weights of each output sample, and multiplied in dense blocks of 32 outputs: BLAS makes short work of these, and memory
+weights of each output sample, and multiplied in dense blocks of a few outputs: BLAS makes short work of these, and memory
 stays linear in the side of the picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,11 @@ from numpy.typing import NDArray
 from models.degradation.boundary import OUTSIDE, source_index
 from models.degradation.planes import Planes, like, namespace
 
-BLOCK = 32  # smaller ones keep BLAS waiting, larger ones are mostly zeros
+# Outputs of a block: fewer keep BLAS waiting, more are mostly zeros. Measured for blurs of 7 to 25 taps, and for resizing by 2
+# to 4, where as many outputs read more. A tensor may be on an accelerator, which is slow to start.
+BLOCK, SHRINKING_BLOCK, TENSOR_BLOCK = 16, 8, 32
+
+Block: TypeAlias = tuple[slice, slice, NDArray[Any]]  # output rows, input columns, matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,7 @@ class Band:
     length: int
     indices: NDArray[np.int64]
     weights: NDArray[np.float64]
+    _cast: dict[tuple[str, bool], list[Block]] = field(init=False, repr=False, default_factory=dict)
 
     @property
     def outputs(self) -> int:
@@ -44,40 +48,95 @@ class Band:
     def dense(self) -> NDArray[np.float64]:
         """The whole matrix, for tests and small pictures."""
         matrix = np.zeros((self.outputs, self.length))
-        for rows, columns, block in self.blocks:
+        for rows, columns, block in self.blocks(BLOCK):
             matrix[rows, columns] += block
         return matrix
 
-    @cached_property
-    def blocks(self) -> list[tuple[slice, slice, NDArray[np.float64]]]:
-        """Dense blocks: output rows, input columns, matrix."""
-        return list(self._blocks())
+    def blocks(self, size: int) -> list[Block]:
+        """Dense blocks of at most `size` outputs, in order; those of the same outputs are added up. No output is without one."""
+        count = -(-self.outputs // size)
+        chosen = np.minimum(np.arange(count * size), self.outputs - 1)
+        indices, weights = (each[chosen].reshape(count, size, -1) for each in (self.indices, self.weights))
+        inside = indices != OUTSIDE
+        if not inside.all():
+            weights = np.where(inside, weights, 0.0)
+        low = np.where(inside, indices, self.length - 1).min(axis=(1, 2))
+        width = max(1, int((indices.max(axis=(1, 2)) - low).max()) + 1)
+        # A circular boundary reaches both ends: such blocks are cut in two, so that none becomes the whole matrix.
+        if width > max(64, 2 * size * self.length // self.outputs + 2 * indices.shape[2]):
+            starts = range(0, self.outputs, size)
+            return [block for start in starts for block in self._spanned(slice(start, min(start + size, self.outputs)))]
+        low = np.maximum(np.minimum(low, self.length - width), 0)[:, np.newaxis, np.newaxis]
+        cells = np.maximum(indices, low) + (np.arange(count * size).reshape(count, size, 1) * width - low)
+        matrices = np.bincount(cells.ravel(), weights.ravel(), count * size * width).reshape(count, size, width)
+        return [
+            (slice(start, min(start + size, self.outputs)), slice(first, first + width), matrix[: self.outputs - start])
+            for start, first, matrix in zip(range(0, self.outputs, size), low.ravel().tolist(), matrices, strict=True)
+        ]
 
-    def _blocks(self) -> Iterator[tuple[slice, slice, NDArray[np.float64]]]:
-        for start in range(0, self.outputs, BLOCK):
-            rows = slice(start, min(start + BLOCK, self.outputs))
-            places, weights = self.indices[rows].ravel(), self.weights[rows].ravel()
-            outputs = np.repeat(np.arange(rows.stop - start), self.indices.shape[1])
-            if places.min() == OUTSIDE:
-                counts = places != OUTSIDE
-                places, weights, outputs = places[counts], weights[counts], outputs[counts]
-            for low, high in _spans(places):
-                inside = (places >= low) & (places < high)
-                cells = outputs[inside] * (high - low) + places[inside] - low
-                matrix = np.zeros((rows.stop - start, high - low))
-                matrix.ravel()[:] = np.bincount(cells, weights[inside], matrix.size)
-                yield rows, slice(low, high), matrix
+    def _spanned(self, rows: slice) -> Iterator[Block]:
+        """The blocks of some outputs, one for each span of columns that they read."""
+        places, weights = self.indices[rows].ravel(), self.weights[rows].ravel()
+        outputs = np.repeat(np.arange(rows.stop - rows.start), self.indices.shape[1])
+        if places.min() == OUTSIDE:
+            counts = places != OUTSIDE
+            places, weights, outputs = places[counts], weights[counts], outputs[counts]
+        for low, high in _spans(places):
+            inside = (places >= low) & (places < high)
+            cells = outputs[inside] * (high - low) + places[inside] - low
+            size = (rows.stop - rows.start, high - low)
+            yield rows, slice(low, high), np.bincount(cells, weights[inside], size[0] * size[1]).reshape(size)
+
+    def blocks_for(self, planes: Planes, *, turned: bool) -> list[tuple[slice, slice, Any]]:
+        """Blocks of the planes' kind and type and of a size that suits them, each matrix transposed if `turned`."""
+        if not isinstance(planes, np.ndarray):
+            blocks = self.blocks(TENSOR_BLOCK)
+            return [(rows, columns, like(block.T if turned else block, planes)) for rows, columns, block in blocks]
+        key = (planes.dtype.str, turned)
+        if key not in self._cast:
+            blocks = self.blocks(SHRINKING_BLOCK if self.length >= 2 * self.outputs else BLOCK)
+            matrices = {id(block): block for _, _, block in blocks}  # inner blocks of a filter are one matrix
+            # Laid out anew: BLAS takes twice as long for small transposed matrices.
+            cast = {
+                name: np.ascontiguousarray(block.T if turned else block, planes.dtype)
+                for name, block in matrices.items()
+            }
+            self._cast[key] = [(rows, columns, cast[id(block)]) for rows, columns, block in blocks]
+        return self._cast[key]
+
+
+@dataclass(frozen=True, eq=False)
+class _FilterBand(Band):
+    """A convolution: all rows have the same weights, so all blocks that do not meet the border are the same."""
+
+    def blocks(self, size: int) -> list[Block]:
+        return list(self._blocks(size))
+
+    def _blocks(self, size: int) -> Iterator[Block]:
+        side = self.indices.shape[1]
+        inner = np.zeros((size, size + side - 1))
+        np.lib.stride_tricks.as_strided(inner, (size, side), (inner.strides[0] + inner.itemsize, inner.itemsize))[:] = (
+            self.weights[0]
+        )
+        for start in range(0, self.outputs, size):
+            rows = slice(start, min(start + size, self.outputs))
+            width = rows.stop - start + side - 1
+            low, high = int(self.indices[start, 0]), int(self.indices[rows.stop - 1, -1]) + 1
+            if low >= 0 and high - low == width:  # nothing is folded in between
+                yield rows, slice(low, high), inner if width == inner.shape[1] else inner[: rows.stop - start, :width]
+            else:
+                yield from self._spanned(rows)
 
 
 def _spans(used: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Where the columns of a block lie: at both ends for a circular boundary, so that no block becomes the whole matrix."""
+    """Where the columns of a block lie: at both ends for a circular boundary; a single one for outputs that read nothing."""
     if not len(used):
-        return []
+        return [(0, 1)]
     low, high = int(used.min()), int(used.max()) + 1
-    if high - low <= max(4 * BLOCK, len(used)):
+    if high - low <= max(4 * TENSOR_BLOCK, len(used)):
         return [(low, high)]
     values = np.unique(used)
-    gaps = np.nonzero(np.diff(values) > 2 * BLOCK)[0]
+    gaps = np.nonzero(np.diff(values) > 2 * TENSOR_BLOCK)[0]
     starts = [0, *(gaps + 1).tolist()]
     ends = [*gaps.tolist(), len(values) - 1]
     return [(int(values[a]), int(values[b]) + 1) for a, b in zip(starts, ends, strict=True)]
@@ -85,14 +144,25 @@ def _spans(used: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 def filter_band(length: int, taps: NDArray[Any], boundary: str) -> Band:
     """Convolution of `length` samples with `taps`, whose origin is taps[len(taps) // 2]."""
+    if boundary != "valid":
+        taps = _without_zeros_around(taps)
     origin, side = len(taps) // 2, len(taps)
     outputs = length - side + 1 if boundary == "valid" else length
     if outputs < 1:
         raise ValueError(f"a kernel of {side} samples does not fit into {length}; use another boundary than valid")
-    first = side - 1 if boundary == "valid" else origin
-    positions = np.arange(outputs)[:, np.newaxis] + first - np.arange(side)
-    weights = np.broadcast_to(np.asarray(taps, dtype=np.float64), (outputs, side))
-    return Band(length, source_index(positions, length, boundary), weights)
+    first = 0 if boundary == "valid" else origin - side + 1
+    read = source_index(np.arange(first, first + outputs + side - 1), length, boundary)
+    weights = np.broadcast_to(np.asarray(taps, dtype=np.float64)[::-1], (outputs, side))
+    return _FilterBand(length, read[np.arange(outputs)[:, np.newaxis] + np.arange(side)], weights)
+
+
+def _without_zeros_around(taps: NDArray[Any]) -> NDArray[Any]:
+    """As many are taken off at each side, so that the origin stays in the middle."""
+    used, origin = np.flatnonzero(taps), len(taps) // 2
+    if not len(used):
+        return taps
+    reach = max(origin - int(used[0]), int(used[-1]) - origin)
+    return taps[origin - reach : origin + reach + 1]
 
 
 def apply_bands(planes: Planes, rows: Band | None, columns: Band | None) -> Planes:
@@ -110,39 +180,49 @@ def apply_bands_adjoint(planes: Planes, rows: Band | None, columns: Band | None)
 
 
 def _rows(planes: Planes, band: Band) -> Planes:
-    result = _zeros(planes, (*planes.shape[:-2], band.outputs, planes.shape[-1]))
-    last = None
-    for rows, columns, block in band.blocks:
-        part = namespace(planes).matmul(like(block, planes), planes[..., columns, :])
-        result[..., rows, :] = part if rows != last else result[..., rows, :] + part
-        last = rows
+    result = _new(planes, (*planes.shape[:-2], band.outputs, planes.shape[-1]))
+    begun = None
+    for rows, columns, block in band.blocks_for(planes, turned=False):
+        _multiply(block, planes[..., columns, :], result[..., rows, :], again=rows == begun)
+        begun = rows
     return result
 
 
 def _columns(planes: Planes, band: Band) -> Planes:
-    result = _zeros(planes, (*planes.shape[:-1], band.outputs))
-    last = None
-    for rows, columns, block in band.blocks:
-        part = namespace(planes).matmul(planes[..., columns], like(block.T, planes))
-        result[..., rows] = part if rows != last else result[..., rows] + part
-        last = rows
+    result = _new(planes, (*planes.shape[:-1], band.outputs))
+    begun = None
+    for rows, columns, block in band.blocks_for(planes, turned=True):
+        _multiply(planes[..., columns], block, result[..., rows], again=rows == begun)
+        begun = rows
     return result
 
 
+def _multiply(left: Planes, right: Planes, part: Planes, *, again: bool) -> None:
+    """Writes the product into a part of the result, or adds it to what another block of the same outputs has written there."""
+    if again:
+        part += namespace(part).matmul(left, right)
+    elif isinstance(part, np.ndarray):
+        np.matmul(left, right, out=part)
+    else:
+        part[...] = namespace(part).matmul(left, right)
+
+
 def _rows_adjoint(planes: Planes, band: Band) -> Planes:
-    result = _zeros(planes, (*planes.shape[:-2], band.length, planes.shape[-1]))
-    for rows, columns, block in band.blocks:
-        result[..., columns, :] += namespace(planes).matmul(like(block.T, planes), planes[..., rows, :])
+    result = _new(planes, (*planes.shape[:-2], band.length, planes.shape[-1]))
+    result[...] = 0
+    for rows, columns, block in band.blocks_for(planes, turned=True):
+        result[..., columns, :] += namespace(planes).matmul(block, planes[..., rows, :])
     return result
 
 
 def _columns_adjoint(planes: Planes, band: Band) -> Planes:
-    result = _zeros(planes, (*planes.shape[:-1], band.length))
-    for rows, columns, block in band.blocks:
-        result[..., columns] += namespace(planes).matmul(planes[..., rows], like(block, planes))
+    result = _new(planes, (*planes.shape[:-1], band.length))
+    result[...] = 0
+    for rows, columns, block in band.blocks_for(planes, turned=False):
+        result[..., columns] += namespace(planes).matmul(planes[..., rows], block)
     return result
 
 
-def _zeros(planes: Planes, shape: tuple[int, ...]) -> Planes:
+def _new(planes: Planes, shape: tuple[int, ...]) -> Planes:
     device = {} if isinstance(planes, np.ndarray) else {"device": planes.device}
-    return namespace(planes).zeros(shape, dtype=planes.dtype, **device)
+    return namespace(planes).empty(shape, dtype=planes.dtype, **device)

@@ -230,7 +230,7 @@ def _reached(distribution: Uniform | LogUniform | Normal, value: float) -> float
     if distribution.power == 1:
         return (inside - low) / (high - low)
     reached = (inside ** (1 / distribution.power) - distribution.low) / (distribution.high - distribution.low)
-    return reached if distribution.power > 0 else 1 - reached
+    return float(reached if distribution.power > 0 else 1 - reached)
 
 
 def _reached_whole(distribution: Uniform | LogUniform | Normal, value: float) -> float:

@@ -252,7 +252,7 @@ def _distribution(quantity: Quantity) -> Variant[Distribution]:
         {
             "constant": Section({"constant": Field(value)}, lambda constant: Constant(constant)),
             "uniform": Section({"uniform": bounds}, lambda uniform: Uniform(*uniform)),
-            "power": Section({"power": power, "of": base}, lambda power, of: Uniform(*of, power)),
+            "power": Section({"power": power, "of": base}, lambda power, of: Uniform(of[0], of[1], power)),
             "log_uniform": Section({"log_uniform": bounds}, lambda log_uniform: LogUniform(*log_uniform)),
             "normal": Section({"normal": normal}, lambda normal: Normal(*normal)),
             "choice": Section({"choice": options, "weights": weights}, lambda choice, weights: Choice(choice, weights)),

@@ -41,6 +41,7 @@ class Pair:
         patch: its number in the picture.
         rejected: places that were drawn before this one and not taken, by reason.
         arrays: kernels, masks and motion fields, those that the recipe asks for.
+        variant: its number among several degradations of the same place.
     """
 
     clean: Image
@@ -49,6 +50,7 @@ class Pair:
     patch: int
     rejected: Mapping[str, int] = field(default_factory=dict)
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    variant: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,11 @@ class Recipe:
         per_image: int | None = None,
         size: int | None = None,
         patches: Collection[int] | None = None,
+        variants: int = 1,
     ) -> Iterator[Pair | Rejection]:
-        """Makes the pairs 0, 1, ... of a picture, or those of them that `patches` names.
+        """Makes the pairs 0, 1, ... of a picture, or those of them that `patches` names, each in so many variants.
+
+        Variants have one clean picture and independent degradations; the first is what `pair` makes.
 
         A picture that is too small gives a single rejection. A duplicate is left out whatever `patches` names: whether a
         patch is one depends on those before it, which are cut, though not degraded, if they are not asked for.
@@ -156,17 +161,21 @@ class Recipe:
             found = self._cut(samples, settings, key, patch, seed)
             if isinstance(found, _Found) and settings is not None and compares:
                 found = _unless_duplicate(found, hashes, settings.minimum_hash_distance)
-            if asked:
-                yield found if isinstance(found, Rejection) else self._pair(found, key, seed)
+            if asked and isinstance(found, Rejection):
+                yield found
+            elif asked and isinstance(found, _Found):
+                for variant in range(variants):
+                    yield self._pair(found, key, seed, variant)
             if isinstance(found, Rejection) and found.reason == "too_small":
                 return
 
-    def _pair(self, found: _Found, key: str, seed: int) -> Pair:
-        drawn = self._drawn(found, key, seed)
-        return self._finished(drawn.clean, drawn.parameters, found.patch, found.rejected)
+    def _pair(self, found: _Found, key: str, seed: int, variant: int = 0) -> Pair:
+        drawn = self._drawn(found, key, seed, variant)
+        made = self._finished(drawn.clean, drawn.parameters, found.patch, {} if variant else found.rejected)
+        return replace(made, variant=variant) if variant else made
 
-    def _drawn(self, found: _Found, key: str, seed: int) -> Drawn:
-        rng = generator(seed, key, found.patch, _STEP_DEGRADE)
+    def _drawn(self, found: _Found, key: str, seed: int, variant: int = 0) -> Drawn:
+        rng = generator(seed, key, found.patch, _STEP_DEGRADE + variant)
         steps = draw_steps(self.degradation, rng, _shape(found.clean))
         return Drawn(found.clean, {"channels": self.channels, "cut": found.cut.to_json(), "degradation": steps})
 

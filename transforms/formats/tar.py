@@ -7,7 +7,6 @@ with PAX headers only where a name needs one.
 from __future__ import annotations
 
 import hashlib
-import io
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence

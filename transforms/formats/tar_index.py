@@ -90,6 +90,27 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
+def tar_members(url: str, files: OpenFiles) -> Iterator[TarMember]:
+    """The files of a plain tar, local or remote.
+
+    Raises:
+        ConfigurationError: a compressed tar.
+        RecordError: as `walk_tar`.
+    """
+    if files.read(url, 0, 2) == b"\x1f\x8b":
+        raise ConfigurationError(f"{url!r} is compressed and can't be read at random; unpack it with gunzip")
+    if is_local(url):
+        yield from walk_tar(lambda start, size: files.read(url, start, size))
+        return
+    with open_input(url) as stream:  # reads ahead: a request for each header would take minutes
+
+        def read(start: int, size: int) -> bytes:
+            stream.seek(start, os.SEEK_SET)
+            return stream.read(size)
+
+        yield from walk_tar(read)
+
+
 class TarPart(Part):
     """The records of one plain tar, local or remote.
 
@@ -102,7 +123,7 @@ class TarPart(Part):
         keys, starts, paired = list[str](), list[int](), list[bool]()
         end = 0
         try:
-            for member in self._members():
+            for member in tar_members(url, files):
                 key, field = split_member_name(member.name)
                 if not keys or keys[-1] != key:
                     keys.append(key)
@@ -119,20 +140,6 @@ class TarPart(Part):
             ) from error
         self.keys, self.paired = PackedKeys(keys), np.array(paired, np.bool_)
         self._starts: NDArray[np.int64] = np.array([*starts, end], np.int64)
-
-    def _members(self) -> Iterator[TarMember]:
-        if self._files.read(self._url, 0, 2) == b"\x1f\x8b":
-            raise ConfigurationError(f"{self._url!r} is compressed and can't be read at random; unpack it with gunzip")
-        if is_local(self._url):
-            yield from walk_tar(lambda start, size: self._files.read(self._url, start, size))
-            return
-        with open_input(self._url) as stream:  # reads ahead: a request for each header would take minutes
-
-            def read(start: int, size: int) -> bytes:
-                stream.seek(start, os.SEEK_SET)
-                return stream.read(size)
-
-            yield from walk_tar(read)
 
     def read(self, number: int) -> Record:
         start, stop = self._starts[number : number + 2].tolist()
