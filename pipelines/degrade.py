@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, cast
@@ -16,7 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from models.degradation.short_form import short_form
 from models.degradation.tally import DrawTally
-from models.recipes import Pair, Recipe, load_recipe
+from models.recipes import Cut, Pair, Recipe, load_recipe
+from models.recipes.channels import with_channels
 from pipelines.options import DegradeOptions
 from transforms.allocator import keep_freed_memory
 from transforms.errors import ConfigurationError
@@ -61,6 +62,8 @@ class DegradeJob:
 
     def load(self) -> DegradeWork:
         keep_freed_memory()
+        # Each core has its worker already: threads that BLAS starts for small products would only take turns with them.
+        threadpool_limits(1, user_api="blas")
         return DegradeWork(self)
 
     def sink_kind(self, unit: Unit) -> SinkKind:
@@ -82,6 +85,19 @@ class DegradeJob:
         """The pair's own key; one that keeps the picture's where there is but one pair of it."""
         patch = f"-p{pair.patch:05d}" if self.makes_patches else ""
         return f"{source}{patch}-v{pair.variant}" if self.variants > 1 else f"{source}{patch}"
+
+    def number_of(self, patch: int, variant: int = 0) -> int:
+        """The number of a pair among those of its picture."""
+        return patch * self.variants + variant
+
+    def variants_by_patch(self, numbers: Collection[int] | None) -> dict[int, set[int]] | None:
+        """Which variants of which patches some pairs of a picture are; None for all."""
+        if numbers is None:
+            return None
+        wanted: dict[int, set[int]] = {}
+        for number in numbers:
+            wanted.setdefault(number // self.variants, set()).add(number % self.variants)
+        return wanted
 
     def part_of(self, key: str) -> str:
         """The sub-folder that all pairs of a picture go to."""
@@ -120,7 +136,7 @@ class _Task:
 
     Attributes:
         source: what its pairs say of where they come from: never a path, so that places change no bytes.
-        wanted: patch -> its place in a shuffled shard; None for all patches.
+        wanted: number of a pair -> its place in a shuffled shard; None for all pairs.
     """
 
     picture: Picture
@@ -146,8 +162,7 @@ class DegradeWork:
 
     def _bytes_held(self, picture: Picture, record: Record) -> int:
         """Of the picture and of what its pairs will take at most, which wait for their turn to be written."""
-        job = self._job
-        count = job.pairs_per_picture if record.wanted is None else job.variants * len(record.wanted)
+        count = self._job.pairs_per_picture if record.wanted is None else len(record.wanted)
         size = self._job.patch_size or (self._job.recipe.patches.size if self._job.recipe.patches else None)
         pixels = size**2 if size else picture.samples[..., 0].size
         return picture.samples.nbytes + count * pixels * 3 * _BYTES_OF_A_SAMPLE_PAIR
@@ -166,22 +181,22 @@ class DegradeWork:
             seed=job.seed,
             per_image=job.patches_per_image,
             size=job.patch_size,
-            patches=task.wanted,
+            patches=job.variants_by_patch(task.wanted),
             variants=job.variants,
         )
         for pair in times.timed("operate", iter(pairs)):
             if isinstance(pair, Pair):
                 self._add(finished, task, pair, times)
-            elif pair.reason == "too_small" and task.wanted is not None and 0 not in task.wanted:
-                continue  # a picture counts once, although several shards want patches of it
-            rejected.update(pair.rejected)
+                rejected.update(pair.rejected)
+            elif task.wanted is None or job.number_of(0 if pair.reason == "too_small" else pair.patch) in task.wanted:
+                rejected.update(pair.rejected)  # once, although several shards may want pairs of this picture or place
         finished.rejected = rejected
         return finished
 
     def _add(self, finished: Finished, task: _Task, pair: Pair, times: StageTimes) -> None:
         job, picture = self._job, task.picture
         key = job.key_of(finished.key, pair)
-        clean, degraded = job.format.samples(pair.clean, pair.degraded, picture.samples.dtype)
+        clean, degraded = job.format.samples(_clean_half(pair, picture), pair.degraded, picture.samples.dtype)
         with times.measure("encode"):
             clean_file, notes = job.format.encode_clean(clean, picture, whole=not job.makes_patches)
             degraded_file = job.format.encode_degraded(degraded, picture)
@@ -208,7 +223,7 @@ class DegradeWork:
         }
         fields = zip(job.format.fields, (clean_file, degraded_file), strict=True)
         finished.outputs += [(f"{key}.{name}", data) for name, data in (*fields, ("json", to_json(details)), *arrays)]
-        index = finished.index if task.wanted is None else task.wanted[pair.patch]
+        index = finished.index if task.wanted is None else task.wanted[job.number_of(pair.patch, pair.variant)]
         finished.rows.append({"key": key, "index": index, "metrics": metrics, "notes": notes} | describe_samples(clean))
         finished.pixels_out += clean.shape[0] * clean.shape[1]
         self._tally.add(pair.parameters["degradation"], finished.tallies)
@@ -217,6 +232,14 @@ class DegradeWork:
 
     def counters(self) -> Mapping[str, int]:
         return {}
+
+
+def _clean_half(pair: Pair, picture: Picture) -> Samples:
+    """The clean picture of a pair: where it was not turned, the very integers that it was made from, which is the same."""
+    cut = Cut.from_json(pair.parameters["cut"])
+    if picture.samples.dtype == np.float32 or cut.flip or cut.rotation:
+        return pair.clean
+    return with_channels(cut.crop(picture.samples), pair.parameters["channels"])
 
 
 def _sample(key: str, turn: int, pair: Pair, degraded: Samples, clean: Samples) -> Sample:
@@ -309,6 +332,5 @@ def plan_degradation(options: DegradeOptions) -> Plan:
         raise ConfigurationError(
             "--shuffle orders pairs inside of shards, a folder has none: choose tar or another shard"
         )
-    patches = degrade_job(options).pairs_per_picture
-    store = OutputStore(options.output)
-    return shuffled(plan_units(options.input), store, patches=patches, seed=options.seed, shards=options.shards)
+    pairs, store = degrade_job(options).pairs_per_picture, OutputStore(options.output)
+    return shuffled(plan_units(options.input), store, pairs_each=pairs, seed=options.seed, shards=options.shards)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 from pathlib import Path
 
 import fsspec
@@ -16,7 +17,7 @@ from scipy import ndimage
 
 from models.degradation.convolution import convolve
 from models.degradation.file_blur import FileBlur, read_kernels
-from models.recipes import Recipe
+from models.recipes import Recipe, load_recipe
 from transforms.randomness import generator
 
 SHAPE = (48, 56, 3)
@@ -160,3 +161,21 @@ def test_a_changed_kernel_file_makes_another_recipe_and_no_path_is_in_the_pair(t
     assert one.fingerprint() != other.fingerprint()
     parameters = one.pair(np.zeros((9, 9, 1), np.uint8), key="a", patch=0, seed=1).parameters
     assert parameters["degradation"][0]["file_blur"]["file"] == "k.npy"
+
+
+def test_kernels_are_found_beside_the_recipe_and_travel_with_it(tmp_path, monkeypatch):
+    recipes = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "k.npy", np.ones((3, 5)))
+        (tmp_path / folder / "r.yaml").write_text(
+            "kind: degradation\ndescription: d\nsource: s\ndegradation: {file_blur: {kernels: k.npy}}\n", "utf-8"
+        )
+        monkeypatch.chdir(tmp_path)
+        recipes.append(load_recipe(f"{folder}/r.yaml"))
+    assert recipes[0].fingerprint() == recipes[1].fingerprint()  # where a file lies decides nothing
+    packed = pickle.dumps(recipes[0])
+    for folder in ("a", "b"):
+        (tmp_path / folder / "k.npy").unlink()
+    pair = pickle.loads(packed).pair(np.zeros((9, 9, 1), np.uint8), key="a", patch=0, seed=1)
+    assert pair.parameters["degradation"][0]["file_blur"]["shape"] == [3, 5]

@@ -54,6 +54,52 @@ def resizes(steps: Steps) -> Steps:
 # --- BSRGAN ---------------------------------------------------------------------------------------------------------
 
 
+def spread(values: list[float]) -> tuple[float, float]:
+    return min(values), max(values)
+
+
+def test_bsrgan_draws_its_numbers_from_the_ranges_of_the_released_code(bsrgan):
+    for first_halving, widest, largest_axis, longest_division in ((False, 2.8, 8, 8), (True, 2.4, 6, 4)):
+        chains = [
+            steps
+            for steps in bsrgan
+            if (steps[0][0] == "resize" and steps[1][0] == "clip" and is_halving(steps)) is first_halving
+        ]
+        steps = [step for chain in chains for step in chain]
+        sigmas = [drawn["sigma"] for name, drawn in steps if name == "gaussian_blur"]
+        assert 0 <= min(sigmas) < 0.1
+        assert 0.97 * widest < max(sigmas) <= widest
+        variances = [
+            drawn[axis] ** 2
+            for name, drawn in steps
+            if name == "anisotropic_gaussian_blur"
+            for axis in ("sigma_x", "sigma_y")
+        ]
+        assert 0.97 * largest_axis < max(variances) <= largest_axis + 1e-9
+        assert np.mean(variances) == pytest.approx(largest_axis / 2, rel=0.1)  # the square is uniform
+        decimations = [drawn for name, drawn in steps if name == "gaussian_decimate"]
+        assert {drawn["offset"] for drawn in decimations} == {"middle"}
+        assert {drawn["factor"] for drawn in decimations} == {2 if first_halving else 4}
+        low, high = spread([drawn["sigma"] for drawn in decimations])
+        assert (low >= 0.1, high <= (1.2 if first_halving else 2.4)) == (True, True)
+        divisors = [
+            1 / drawn["scale"] for name, drawn in steps if name == "resize" and drawn["scale"] not in (0.25, 0.5)
+        ]
+        assert 1 <= min(divisors) < 1.1
+        assert 0.95 * longest_division < max(divisors) <= longest_division + 1e-9
+        assert np.mean(divisors) == pytest.approx((1 + longest_division) / 2, rel=0.1)  # the divisor is uniform
+    levels = [drawn["sigma"] * 255 for chain in bsrgan for name, drawn in chain if name == "gaussian_noise"]
+    assert 2 <= min(levels) < 2.3
+    assert 24.7 < max(levels) <= 25 + 1e-9
+    qualities = [drawn["quality"] for chain in bsrgan for name, drawn in chain if name == "jpeg"]
+    assert spread(qualities) == (30, 95)
+
+
+def is_halving(steps: Steps) -> bool:
+    """Whether the picture is halved before all else; its other resizes draw another scale, or make a quarter."""
+    return steps[0][1]["scale"] == 0.5
+
+
 def test_bsrgan_does_each_step_once_and_jpeg_last(bsrgan):
     for steps in bsrgan:
         count = Counter(names(steps))

@@ -115,6 +115,19 @@ def test_shuffling_changes_the_places_of_the_pairs_and_nothing_else(archive: Pat
         assert len(sources) > 10  # every shard holds patches of most pictures
 
 
+def test_variants_are_shuffled_one_by_one(archive: Path, tmp_path: Path) -> None:
+    more = {"variants": 3, "patches_per_image": 2}
+    degrade(options_for(archive, tmp_path / "plain", shuffle=False, shards=0, **more))
+    degrade(options_for(archive, tmp_path / "mixed", **more))
+    found = pairs_in(tmp_path / "mixed")
+    assert len(found) == 20 * 6
+    assert found == pairs_in(tmp_path / "plain")
+    keys = list(found)
+    assert (
+        sum(a.rpartition("-v")[0] == b.rpartition("-v")[0] for a, b in pairwise(keys)) < 20
+    )  # in order 80, by chance 2
+
+
 def test_the_order_inside_a_shard_is_random_too(archive: Path, tmp_path: Path) -> None:
     degrade(options_for(archive, tmp_path / "out", shards=1, patches_per_image=30))
     keys = list(pairs_in(tmp_path / "out"))
@@ -295,13 +308,13 @@ def sources(count: int) -> Plan:
 
 def test_shards_are_of_about_equal_size_and_of_a_sensible_number(tmp_path: Path) -> None:
     store = OutputStore(str(tmp_path))
-    plan = shuffled(sources(2000), store, patches=16, seed=0)
+    plan = shuffled(sources(2000), store, pairs_each=16, seed=0)
     assert len(plan.units) == 16  # enough for a machine of that many cores
     counted = [len(list(wanted_of(plan, unit))) for unit in plan.units]
     assert sum(counted) == 32_000
     assert max(abs(count - 2000) for count in counted) < 5 * 2000**0.5
-    assert len(shuffled(sources(40), store, patches=1, seed=0).units) == 1
-    assert len(shuffled(sources(1000), store, patches=100, seed=0).units) == -(-100_000 // PAIRS_PER_SHARD)
+    assert len(shuffled(sources(40), store, pairs_each=1, seed=0).units) == 1
+    assert len(shuffled(sources(1000), store, pairs_each=100, seed=0).units) == -(-100_000 // PAIRS_PER_SHARD)
 
 
 def wanted_of(plan: Plan, unit: Unit) -> list[tuple[str, int]]:
@@ -310,7 +323,7 @@ def wanted_of(plan: Plan, unit: Unit) -> list[tuple[str, int]]:
 
 
 def test_lists_are_small_and_every_pair_is_dealt_out_once(tmp_path: Path) -> None:
-    plan = shuffled(sources(2000), OutputStore(str(tmp_path)), patches=16, seed=0, shards=100)
+    plan = shuffled(sources(2000), OutputStore(str(tmp_path)), pairs_each=16, seed=0, shards=100)
     dealt = [pair for unit in plan.units for pair in wanted_of(plan, unit)]
     assert sorted(dealt) == [(f"{n:05d}", patch) for n in range(2000) for patch in range(16)]
     assert sum(map(len, plan.lists.values())) / 32_000 < 30
@@ -318,7 +331,7 @@ def test_lists_are_small_and_every_pair_is_dealt_out_once(tmp_path: Path) -> Non
 
 def test_a_new_picture_moves_no_other_pair_to_another_shard(tmp_path: Path) -> None:
     store = OutputStore(str(tmp_path))
-    before, after = (shuffled(sources(count), store, patches=4, seed=0, shards=50) for count in (500, 501))
+    before, after = (shuffled(sources(count), store, pairs_each=4, seed=0, shards=50) for count in (500, 501))
     same = [a for a, b in zip(before.units, after.units, strict=True) if a == b]
     assert len(same) >= 46
 

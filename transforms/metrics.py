@@ -162,9 +162,20 @@ def _bands(pair: _Pair) -> Iterator[tuple[Band, Band]]:
 def _squared_error(restored: Band, reference: Band) -> int | float:
     if restored.dtype == np.float32:
         return float(np.square(np.subtract(restored, reference, dtype=np.float64)).sum())
-    # 255^2 fits into 32 bit, 65535^2 needs more.
-    wide = np.int32 if restored.dtype == np.uint8 else np.int64
-    return int(np.square(np.subtract(restored, reference, dtype=wide)).sum(dtype=np.int64))
+    if restored.dtype == np.uint8:
+        return _squared_error_of_bytes(restored, reference)
+    return int(np.square(np.subtract(restored, reference, dtype=np.int64)).sum())
+
+
+def _squared_error_of_bytes(restored: Band, reference: Band) -> int:
+    """Exact, and twice as fast as in 32-bit integers: 256 squares of at most 255^2 stay below 2^24, where float32 still
+    counts every unit."""
+    distance = np.maximum(restored, reference)
+    np.subtract(distance, np.minimum(restored, reference), out=distance)
+    values = distance.astype(np.float32).ravel()
+    rows = values[: values.size & ~255].reshape(-1, 256)
+    rest = values[rows.size :]
+    return int(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64)) + int(np.dot(rest, rest))
 
 
 _NAME = re.compile(r"\s*([A-Za-z]+)\s*\[([^\[\]]*)\]\s*")

@@ -28,7 +28,7 @@ class Record:
         index: position among the records of the unit, from 0.
         name: for a loose picture, its path below the input folder; the result goes to the same place in the output.
         shard: for a record of a tar, the name of the tar's unit; keys of loose pictures are unique without one.
-        wanted: of a picture in a shuffled shard, the patches to make of it -> their places in the shard; None for all.
+        wanted: of a picture in a shuffled shard, the pairs to make of it -> their places in the shard; None for all.
         error: what the reader found wrong with it; such a record goes straight to the dead letters.
     """
 

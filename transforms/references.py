@@ -1,4 +1,4 @@
-"""Lists of references: which patches of which pictures make up one shard of a shuffled output, and at which places.
+"""Lists of references: which pairs of which pictures make up one shard of a shuffled output, and at which places.
 
 A list lies in the output, beside the ledgers; a unit of kind "references" reads it, and then nothing but the pictures
 in it: loose files whole, members of tars by their range. Gzipped JSON with an entry for each picture; about 25 bytes
@@ -63,7 +63,7 @@ class PackedList:
 
 
 def pack_list(entries: Sequence[tuple[Source, Mapping[int, int]]]) -> PackedList:
-    """Packs pictures, each with its patches -> their places in the shard, in the order in which they are to be read."""
+    """Packs pictures, each with the numbers of its pairs -> their places in the shard, in the order of reading."""
     files: dict[InputFile, int] = {}
     shards: dict[str | None, int] = {}
     rows = []
@@ -107,10 +107,10 @@ def read_references(url: str, only: Container[int] | None = None) -> Iterator[Re
 def _read(plain: Mapping[str, Any], batch: Sequence[tuple[int, Any]]) -> Iterator[Record]:
     ranges = [(plain["files"][file][0], offset, size) for _, row in batch for _, _, file, offset, size in row[2]]
     contents = iter(read_ranges(ranges))
-    for index, (key, shard, pieces, patches, places) in batch:
+    for index, (key, shard, pieces, numbers, places) in batch:
         files = [(field, name, next(contents)) for field, name, _, _, _ in pieces]
         record = gather(key, index, files)
-        record.shard, record.wanted = plain["shards"][shard], dict(zip(patches, places, strict=True))
+        record.shard, record.wanted = plain["shards"][shard], dict(zip(numbers, places, strict=True))
         record.name = record.name or None  # a member of a tar has no file of its own
         if any(len(data) < size for (_, _, data), (*_, size) in zip(files, pieces, strict=True)):
             detail = f"{key!r} is shorter than it was when the run was planned: start the command again"

@@ -1,8 +1,8 @@
-"""Global shuffling that moves references, never pixels: the driver deals all patches of all pictures out to the output shards.
+"""Global shuffling that moves references, never pixels: the driver deals all pairs of all pictures out to the output shards.
 
-The place of a patch is a random number that follows from (seed, key of the picture, patch): a picture more or less changes
-the shards that its patches fall into, and no pair in them. The price is paid in decoding: a picture is read and decoded
-once for each shard that has a patch of it, with many shards once for each of its patches.
+The place of a pair is a random number that follows from (seed, key of the picture, number of the pair): a picture more or
+less changes the shards that its pairs fall into, and no pair in them. The price is paid in decoding: a picture is read
+and decoded once for each shard that has a pair of it, with many shards once for each pair.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ PAIRS_PER_SHARD = 4096
 _FEWEST_SHARDS, _FEWEST_PAIRS = 16, 256
 
 
-def shuffled(plan: Plan, store: OutputStore, *, patches: int, seed: int, shards: int = 0) -> Plan:
+def shuffled(plan: Plan, store: OutputStore, *, pairs_each: int, seed: int, shards: int = 0) -> Plan:
     """A plan whose units are shards of pairs in random order, made of the pictures of another plan.
 
     Args:
-        patches: of each picture.
+        pairs_each: of each picture, patches and variants.
         shards: how many, about equal; 0 chooses by the number of pairs.
 
     Raises:
@@ -43,16 +43,16 @@ def shuffled(plan: Plan, store: OutputStore, *, patches: int, seed: int, shards:
     """
     sources = sorted(_sources(plan), key=_key_of)
     _refuse_twins(sources)
-    pairs = len(sources) * patches
+    pairs = len(sources) * pairs_each
     shards = shards or max(-(-pairs // PAIRS_PER_SHARD), min(_FEWEST_SHARDS, -(-pairs // _FEWEST_PAIRS)))
     if not 0 < shards <= pairs:
         raise ConfigurationError(f"--shards {shards} can't be had of {pairs} pairs; choose from 1 to {pairs}")
     units, lists = [], {}
-    for number, owned in enumerate(_deal(sources, patches, seed, shards)):
+    for number, owned in enumerate(_deal(sources, pairs_each, seed, shards)):
         if not len(owned):  # a few pairs may leave one out
             continue
         name = f"{PREFIX}{number:05d}"
-        packed = _list_of(sources, owned, patches)
+        packed = _list_of(sources, owned, pairs_each)
         lists[list_name(name)] = packed.data
         units.append(Unit(name, "references", (InputFile(store.url(list_name(name)), packed.bytes_in, packed.digest),)))
     urls = tuple(sorted({piece.file.url for source in sources for piece in source.pieces}))
@@ -64,11 +64,11 @@ def list_name(unit_name: str) -> str:
     return f"{LISTS_FOLDER}/{unit_name}.json.gz"
 
 
-def _deal(sources: Sequence[Source], patches: int, seed: int, shards: int) -> Iterator[NDArray[np.int64]]:
-    """For each shard the numbers `source * patches + patch` of its pairs, in the order of their places."""
-    draws = np.empty((len(sources), patches), np.uint64)
+def _deal(sources: Sequence[Source], pairs_each: int, seed: int, shards: int) -> Iterator[NDArray[np.int64]]:
+    """For each shard the numbers `source * pairs_each + pair` of its pairs, in the order of their places."""
+    draws = np.empty((len(sources), pairs_each), np.uint64)
     for row, source in zip(draws, sources, strict=True):
-        row[:] = generator(seed, f"shuffle/{source.key}").bit_generator.random_raw(patches)
+        row[:] = generator(seed, f"shuffle/{source.key}").bit_generator.random_raw(pairs_each)
     order = np.argsort(draws.ravel(), kind="stable").astype(np.int64)
     # The shard follows from the draw alone, as its place in the whole range: so shards differ a little in size, as coin
     # tosses do.
@@ -77,11 +77,11 @@ def _deal(sources: Sequence[Source], patches: int, seed: int, shards: int) -> It
     yield from np.split(order, ends[:-1])
 
 
-def _list_of(sources: Sequence[Source], owned: NDArray[np.int64], patches: int) -> PackedList:
+def _list_of(sources: Sequence[Source], owned: NDArray[np.int64], pairs_each: int) -> PackedList:
     places: dict[int, dict[int, int]] = {}
     for place, number in enumerate(owned.tolist()):
-        source, patch = divmod(number, patches)
-        places.setdefault(source, {})[patch] = place
+        source, pair = divmod(number, pairs_each)
+        places.setdefault(source, {})[pair] = place
     # Read as they lie: the fewest seeks.
     in_order = sorted(places, key=lambda number: _position(sources[number]))
     return pack_list([(sources[number], dict(sorted(places[number].items()))) for number in in_order])

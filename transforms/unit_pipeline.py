@@ -24,11 +24,13 @@ from transforms.formats.paired import read_paired_tars
 from transforms.formats.shards import read_shard
 from transforms.ledger import Ledger, ledger_name, read_ledger, samples_name
 from transforms.ledger_rows import RecordRows
+from transforms.ordered_sinks import open_sink
+from transforms.ordered_slices import joined
 from transforms.picture_size import estimate_decoded_bytes
 from transforms.record import IMAGE_EXTENSIONS, Record
 from transforms.references import read_references
 from transforms.samples import SampleKeeper
-from transforms.sinks import LOOSE_KINDS, SHARD_KINDS, Sink, SinkPlan, open_sink
+from transforms.sinks import LOOSE_KINDS, SHARD_KINDS, Sink, SinkPlan
 from transforms.storage import OutputStore
 from transforms.streaming import Bounds, StageTimes, ordered_map
 from transforms.units import Unit
@@ -84,12 +86,12 @@ def process_unit(
     retried = _ledger_to_extend(unit, job, store) if unit.kind == "dead_letters" else None
     plan = _sink_plan(unit, job, retried)
     ledger = Ledger(unit.name, job.verb, job.fingerprint(), retried["input"] if retried else unit.identity(), plan.kind)
-    run = UnitRun(work, options, job.batch_bytes, progress)
     keeper = SampleKeeper()
     earlier = EarlierOutputs(store, unit.name, plan.plain_name) if retried is None else None
     if earlier is not None:
         earlier.begin()
     with store.scratch() as folder, closing(open_sink(plan, store, folder, retried)) as sink:
+        run = UnitRun(work, options, job.batch_bytes, progress, folder)
         totals = _consume(run, _records(unit, retried), sink, ledger, keeper)
         with run.times.measure("write"):
             if earlier is not None and plan.kind in SHARD_KINDS:
@@ -220,12 +222,17 @@ def _row_index(row: Mapping[str, Any]) -> int:
 
 @dataclass
 class UnitRun:
-    """The stages of one unit. `failures` fills while `results` is consumed; it is complete when `results` ends."""
+    """The stages of one unit. `failures` fills while `results` is consumed; it is complete when `results` ends.
+
+    Attributes:
+        folder: for what does not stay in memory.
+    """
 
     work: Work
     options: WorkerOptions
     batch_bytes: int
     progress: ProgressListener
+    folder: Path
     times: StageTimes = field(default_factory=StageTimes)
     failures: dict[int, Failure] = field(default_factory=dict)
     _input_bytes: dict[int, int] = field(default_factory=dict)  # of the records under way
@@ -292,12 +299,28 @@ class UnitRun:
 
     def _finish(self, outcome: tuple[Item, Any]) -> Finished | Failure:
         item, result = outcome
+        record = Finished(item.key, item.index, [], [])
+        for number, piece in enumerate(self._slices(item, result)):
+            if isinstance(piece, Failure):
+                return piece  # nothing of the record has left this function
+            if number == 0:
+                record = piece
+            else:
+                with self.times.measure("write"):  # trouble with the disk is no fault of the record: it is raised
+                    record = joined(record, piece, self.folder)
+            del piece  # one slice at a time
+        self._count(item.index)
+        return record
+
+    def _slices(self, item: Item, result: Any) -> Iterator[Finished | Failure]:
         try:
-            finished = self.work.finish(item, result, self.times)
-            self._count(item.index)
-            return finished
+            made = self.work.finish(item, result, self.times)
+            if isinstance(made, Finished):
+                yield made
+            else:
+                yield from made
         except Exception as error:  # noqa: BLE001 - as above
-            return failure_of(item.key, item.index, "encode", error, Reason.ENCODE_FAILED)
+            yield failure_of(item.key, item.index, "encode", error, Reason.ENCODE_FAILED)
 
 
 def failure_of(key: str, index: int, stage: str, error: Exception, otherwise: Reason) -> Failure:

@@ -6,7 +6,7 @@ A `Job` is plain picklable configuration; a worker process calls `load()` once a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -62,10 +62,10 @@ class Sample:
 
 @dataclass
 class Finished:
-    """What a record became.
+    """What a record became, or one slice of it.
 
     Attributes:
-        outputs: (member or file name, bytes), in the order to write.
+        outputs: (member or file name, bytes), in the order to write; may be gone through more than once.
         rows: one ledger row for each output record.
         pixels_in, pixels_out: for the rates in the report.
         samples: what the gallery may show.
@@ -76,12 +76,12 @@ class Finished:
 
     key: str
     index: int
-    outputs: list[tuple[str, bytes]]
-    rows: list[dict[str, Any]]
+    outputs: Iterable[tuple[str, bytes]]
+    rows: Sequence[dict[str, Any]]
     pixels_in: int = 0
     pixels_out: int = 0
     samples: list[Sample] = field(default_factory=list)
-    rejected: Mapping[str, int] = field(default_factory=dict)
+    rejected: Counter[str] = field(default_factory=Counter)
     tallies: Counter[str] = field(default_factory=Counter)
     part: str = ""
 
@@ -97,8 +97,12 @@ class Work(Protocol):
         """One result for each item. May raise for the whole batch: the pipeline bisects."""
         ...
 
-    def finish(self, item: Item, result: Any, times: StageTimes) -> Finished:
-        """Measures and encodes."""
+    def finish(self, item: Item, result: Any, times: StageTimes) -> Finished | Iterator[Finished]:
+        """Measures and encodes.
+
+        A record that becomes much may come in slices, in order, all of one `part`: their outputs wait in a file, not in
+        memory, until the last one is there. Counts and tallies of the slices add up. If one fails, so does the record.
+        """
         ...
 
     def counters(self) -> Mapping[str, int]:

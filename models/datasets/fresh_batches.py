@@ -15,6 +15,7 @@ from models.datasets.resident import ResidentPictures
 from models.degradation.chains import replay_each
 from models.degradation.planes import to_planes
 from models.recipes import Cut, Recipe
+from models.recipes.patches import inner
 from models.training_data import CleanPicture
 
 
@@ -68,4 +69,5 @@ class FreshBatches(Dataset[tuple[Tensor, Tensor]]):
         degraded: Tensor = replay_each(clean, [each.parameters["degradation"] for each in drawn])
         if degraded.data_ptr() == clean.data_ptr():
             degraded = degraded.clone()  # every step stayed away
-        return degraded, clean
+        size, margin = (clean.shape[-2], clean.shape[-1]), drawn[0].margin
+        return inner(degraded, margin, size), inner(clean, margin, size)

@@ -12,6 +12,7 @@ from models.datasets.drawn import ATTEMPTS, DrawnPair
 from models.degradation.chains import replay
 from models.degradation.planes import to_planes
 from models.recipes import Drawn, Recipe
+from models.recipes.patches import inner
 from models.training_data import CleanPicture
 from transforms.errors import ConfigurationError
 from transforms.randomness import generator
@@ -47,7 +48,8 @@ class FreshPairs(Dataset[dict[str, Any]]):
         with_parameters: bool = False,
     ) -> None:
         size = patch_size or (recipe.patches.size if recipe.patches else None)
-        self.pictures = _large_enough(pictures, size or recipe.crop_to_multiple)
+        margin = recipe.patches.margin if recipe.patches else 0
+        self.pictures = _large_enough(pictures, size + 2 * margin if size else recipe.crop_to_multiple)
         self.recipe = recipe
         self.patch_size, self.seed, self._with_parameters = patch_size, seed, with_parameters
         per_image = recipe.patches.per_image if recipe.patches else 1
@@ -80,6 +82,9 @@ class FreshPairs(Dataset[dict[str, Any]]):
         degraded = np.ascontiguousarray(replay(clean, drawn.parameters["degradation"]), np.float32)
         if np.may_share_memory(degraded, clean):
             degraded = degraded.copy()  # a chain of which every step stayed away hands the clean picture back
+        if drawn.margin:
+            size = clean.shape[1:]
+            degraded, clean = (np.ascontiguousarray(inner(each, drawn.margin, size)) for each in (degraded, clean))
         return DrawnPair(self.pictures[which].key, clean, degraded, {**drawn.parameters, "patch": patch})
 
     def choose(self, number: int) -> tuple[int, int, Drawn]:

@@ -39,7 +39,7 @@ class Band:
     length: int
     indices: NDArray[np.int64]
     weights: NDArray[np.float64]
-    _cast: dict[tuple[str, bool], list[Block]] = field(init=False, repr=False, default_factory=dict)
+    _cast: dict[str, tuple[list[Block], list[Block]]] = field(init=False, repr=False, default_factory=dict)
 
     @property
     def outputs(self) -> int:
@@ -56,23 +56,29 @@ class Band:
         """Dense blocks of at most `size` outputs, in order; those of the same outputs are added up. No output is without one."""
         count = -(-self.outputs // size)
         chosen = np.minimum(np.arange(count * size), self.outputs - 1)
-        indices, weights = (each[chosen].reshape(count, size, -1) for each in (self.indices, self.weights))
-        inside = indices != OUTSIDE
-        if not inside.all():
-            weights = np.where(inside, weights, 0.0)
-        low = np.where(inside, indices, self.length - 1).min(axis=(1, 2))
-        width = max(1, int((indices.max(axis=(1, 2)) - low).max()) + 1)
+        indices, weights = (each[chosen].reshape(count, -1) for each in (self.indices, self.weights))
+        if indices.min() == OUTSIDE:  # such taps read any sample, and count nothing
+            outside, nearest = indices == OUTSIDE, indices.max(axis=1, keepdims=True)
+            indices, weights = np.where(outside, np.maximum(nearest, 0), indices), np.where(outside, 0.0, weights)
+        low = indices.min(axis=1)
+        width = int((indices.max(axis=1) - low).max()) + 1
+        starts = range(0, self.outputs, size)
         # A circular boundary reaches both ends: such blocks are cut in two, so that none becomes the whole matrix.
-        if width > max(64, 2 * size * self.length // self.outputs + 2 * indices.shape[2]):
-            starts = range(0, self.outputs, size)
+        if width > max(64, 2 * size * self.length // self.outputs + 2 * self.indices.shape[1]):
             return [block for start in starts for block in self._spanned(slice(start, min(start + size, self.outputs)))]
-        low = np.maximum(np.minimum(low, self.length - width), 0)[:, np.newaxis, np.newaxis]
-        cells = np.maximum(indices, low) + (np.arange(count * size).reshape(count, size, 1) * width - low)
+        low = np.minimum(low, self.length - width)
+        cells = indices.reshape(count * size, -1) + np.arange(count * size)[:, np.newaxis] * width
+        cells.reshape(count, -1)[...] -= low[:, np.newaxis]
         matrices = np.bincount(cells.ravel(), weights.ravel(), count * size * width).reshape(count, size, width)
         return [
             (slice(start, min(start + size, self.outputs)), slice(first, first + width), matrix[: self.outputs - start])
-            for start, first, matrix in zip(range(0, self.outputs, size), low.ravel().tolist(), matrices, strict=True)
+            for start, first, matrix in zip(starts, low.tolist(), matrices, strict=True)
         ]
+
+    def every(self, kept: range) -> Band:
+        """Only some of the outputs, at equal steps."""
+        chosen = slice(kept.start, kept.stop, kept.step)
+        return Band(self.length, self.indices[chosen], self.weights[chosen])
 
     def _spanned(self, rows: slice) -> Iterator[Block]:
         """The blocks of some outputs, one for each span of columns that they read."""
@@ -82,9 +88,9 @@ class Band:
             counts = places != OUTSIDE
             places, weights, outputs = places[counts], weights[counts], outputs[counts]
         for low, high in _spans(places):
-            inside = (places >= low) & (places < high)
-            cells = outputs[inside] * (high - low) + places[inside] - low
             size = (rows.stop - rows.start, high - low)
+            inside = (places >= low) & (places < high)
+            cells = outputs[inside] * size[1] + (places[inside] - low)
             yield rows, slice(low, high), np.bincount(cells, weights[inside], size[0] * size[1]).reshape(size)
 
     def blocks_for(self, planes: Planes, *, turned: bool) -> list[tuple[slice, slice, Any]]:
@@ -92,35 +98,42 @@ class Band:
         if not isinstance(planes, np.ndarray):
             blocks = self.blocks(TENSOR_BLOCK)
             return [(rows, columns, like(block.T if turned else block, planes)) for rows, columns, block in blocks]
-        key = (planes.dtype.str, turned)
-        if key not in self._cast:
+        if planes.dtype.str not in self._cast:
             blocks = self.blocks(SHRINKING_BLOCK if self.length >= 2 * self.outputs else BLOCK)
-            matrices = {id(block): block for _, _, block in blocks}  # inner blocks of a filter are one matrix
-            # Laid out anew: BLAS takes twice as long for small transposed matrices.
-            cast = {
-                name: np.ascontiguousarray(block.T if turned else block, planes.dtype)
-                for name, block in matrices.items()
-            }
-            self._cast[key] = [(rows, columns, cast[id(block)]) for rows, columns, block in blocks]
-        return self._cast[key]
+            self._cast[planes.dtype.str] = _both_ways(blocks, planes.dtype)
+        return self._cast[planes.dtype.str][turned]
+
+
+def _both_ways(blocks: list[Block], dtype: np.dtype[Any]) -> tuple[list[Block], list[Block]]:
+    """The blocks in another type, and transposed: laid out anew, since BLAS takes twice as long for a small transposed view."""
+    matrices = {id(block): block for _, _, block in blocks}  # the inner blocks of a filter are one matrix
+    cast = {name: np.ascontiguousarray(block, dtype) for name, block in matrices.items()}
+    turned = {name: np.ascontiguousarray(block.T) for name, block in cast.items()}
+    plain, other = ([(rows, columns, each[id(block)]) for rows, columns, block in blocks] for each in (cast, turned))
+    return plain, other
 
 
 @dataclass(frozen=True, eq=False)
 class _FilterBand(Band):
-    """A convolution: all rows have the same weights, so all blocks that do not meet the border are the same."""
+    """A convolution, or every n-th of its outputs: all have the same weights, so blocks that do not meet the border are alike."""
+
+    step: int = 1
+
+    def every(self, kept: range) -> Band:
+        chosen = slice(kept.start, kept.stop, kept.step)
+        return _FilterBand(self.length, self.indices[chosen], self.weights[chosen], self.step * kept.step)
 
     def blocks(self, size: int) -> list[Block]:
         return list(self._blocks(size))
 
     def _blocks(self, size: int) -> Iterator[Block]:
         side = self.indices.shape[1]
-        inner = np.zeros((size, size + side - 1))
-        np.lib.stride_tricks.as_strided(inner, (size, side), (inner.strides[0] + inner.itemsize, inner.itemsize))[:] = (
-            self.weights[0]
-        )
+        inner = np.zeros((size, (size - 1) * self.step + side))
+        for row in range(size):
+            inner[row, row * self.step : row * self.step + side] = self.weights[0]
         for start in range(0, self.outputs, size):
             rows = slice(start, min(start + size, self.outputs))
-            width = rows.stop - start + side - 1
+            width = (rows.stop - start - 1) * self.step + side
             low, high = int(self.indices[start, 0]), int(self.indices[rows.stop - 1, -1]) + 1
             if low >= 0 and high - low == width:  # nothing is folded in between
                 yield rows, slice(low, high), inner if width == inner.shape[1] else inner[: rows.stop - start, :width]

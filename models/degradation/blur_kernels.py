@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 Kernel: TypeAlias = NDArray[np.float64]
 T = TypeVar("T", bound=np.floating[Any])
+_DUST = (
+    1e-12  # of the largest element: nothing in float32, but denormal numbers take a processor a hundred times as long
+)
 _REACH = 4.0  # standard deviations, as far as an automatic size goes; SciPy's gaussian_filter goes as far
 
 
@@ -35,9 +38,12 @@ def gaussian_taps(sigma: float, size: int = 0, shift: float = 0.0) -> NDArray[np
     A shift s of 1/2 centres what each output reads half a pixel after it.
     """
     steps = _steps(size or automatic_size(sigma)) + (shift if sigma > 0 else 0.0)
-    taps = np.exp(-0.5 * (steps / sigma) ** 2) if sigma > 0 else (steps == 0).astype(np.float64)
-    scaled: NDArray[np.float64] = taps / taps.sum()
-    return scaled
+    if sigma > 0:
+        exponents = -0.5 * (steps / sigma) ** 2
+        taps = np.exp(exponents - exponents.max())  # of a shifted and very narrow Gaussian all would be 0
+    else:
+        taps = (steps == 0).astype(np.float64)
+    return normalised(without_dust(taps))
 
 
 def ellipse(sigma_x: float, sigma_y: float, angle_deg: float, size: int) -> NDArray[np.float64]:
@@ -52,17 +58,17 @@ def ellipse(sigma_x: float, sigma_y: float, angle_deg: float, size: int) -> NDAr
 
 def gaussian(sigma_x: float, sigma_y: float, angle_deg: float, size: int = 0) -> Kernel:
     """exp(-d / 2) with d of `ellipse`."""
-    return normalised(np.exp(-0.5 * ellipse(sigma_x, sigma_y, angle_deg, size)))
+    return normalised(without_dust(np.exp(-0.5 * ellipse(sigma_x, sigma_y, angle_deg, size))))
 
 
 def generalised_gaussian(sigma_x: float, sigma_y: float, angle_deg: float, beta: float, size: int = 0) -> Kernel:
     """exp(-d^beta / 2): pointed for beta below 1, flat-topped above."""
-    return normalised(np.exp(-0.5 * ellipse(sigma_x, sigma_y, angle_deg, size) ** beta))
+    return normalised(without_dust(np.exp(-0.5 * ellipse(sigma_x, sigma_y, angle_deg, size) ** beta)))
 
 
 def plateau(sigma_x: float, sigma_y: float, angle_deg: float, beta: float, size: int = 0) -> Kernel:
     """1 / (1 + d^beta)."""
-    return normalised(1 / (1 + ellipse(sigma_x, sigma_y, angle_deg, size) ** beta))
+    return normalised(without_dust(1 / (1 + ellipse(sigma_x, sigma_y, angle_deg, size) ** beta)))
 
 
 def circular_sinc(cutoff: float, size: int) -> Kernel:
@@ -151,12 +157,19 @@ def odd_sided(kernel: NDArray[T]) -> NDArray[T]:
     return np.pad(kernel, [(0, 1 - side % 2) for side in kernel.shape])
 
 
-def cropped(kernel: Kernel) -> Kernel:
+def cropped(kernel: NDArray[T]) -> NDArray[T]:
     """Without the empty rows and columns around; as much goes at each side, so that the origin stays in the middle."""
     rows, columns = np.flatnonzero(kernel.any(axis=1)), np.flatnonzero(kernel.any(axis=0))
+    if not len(rows):
+        return kernel
     top = min(int(rows[0]), kernel.shape[0] - 1 - int(rows[-1]))
     left = min(int(columns[0]), kernel.shape[1] - 1 - int(columns[-1]))
     return kernel[top : kernel.shape[0] - top, left : kernel.shape[1] - left]
+
+
+def without_dust(kernel: NDArray[np.float64]) -> Kernel:
+    """Elements far too small to be seen are 0: of a narrow Gaussian in a wide kernel nearly all."""
+    return np.where(kernel < _DUST * kernel.max(), 0.0, kernel)
 
 
 def normalised(kernel: NDArray[np.float64]) -> Kernel:

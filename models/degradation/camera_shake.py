@@ -46,7 +46,7 @@ def drawn_kernel(rows: Positions, columns: Positions) -> Kernel:
 def _split(positions: Positions) -> tuple[int, Positions, Positions]:
     """Half the side that holds all positions; the index of the sample before each; how far on the way to the next."""
     half = max(math.ceil(max(positions.max(), -positions.min()) - 1e-9), 1)
-    index = positions + half
+    index = np.clip(positions + half, 0, 2 * half)  # an end may lie a rounding outside
     # At the very end the sample before is the last but one, and the way is all gone.
     before = np.minimum(np.floor(index), 2 * half - 1)
     return half, before, index - before

@@ -139,11 +139,22 @@ def draw_steps(
     degradation: Degradation, rng: np.random.Generator, shape: Shape, clean_shape: Shape | None = None
 ) -> list[Step]:
     """Draws an operator or a chain as a list of elementary steps."""
-    parameters = degradation.sample(rng, shape, clean_shape or shape)
+    steps: list[Step] = []
+    _draw_into(steps, degradation, rng, shape, clean_shape or shape)
+    return steps
+
+
+def _draw_into(
+    steps: list[Step], degradation: Degradation, rng: np.random.Generator, shape: Shape, clean_shape: Shape
+) -> Shape:
+    """Appends what it draws, and gives the shape of a picture after it."""
     if isinstance(degradation, Chain):
-        steps: list[Step] = parameters["steps"]
-        return steps
-    return [DrawnStep(degradation, parameters)]
+        for member in degradation.draw_order(rng):
+            shape = _draw_into(steps, member, rng, shape, clean_shape)
+        return shape
+    parameters = degradation.sample(rng, shape, clean_shape)
+    steps.append(DrawnStep(degradation, parameters))
+    return degradation.output_shape(shape, parameters)
 
 
 class DrawnStep(dict[str, Parameters]):
@@ -170,13 +181,7 @@ class Chain(ABC):
 
     def sample(self, rng: np.random.Generator, shape: Shape, clean_shape: Shape | None = None) -> Parameters:
         """Draws which steps happen, in which order, and each one's parameters."""
-        steps: list[Step] = []
-        clean_shape = clean_shape or shape
-        for degradation in self.draw_order(rng):
-            added = draw_steps(degradation, rng, shape, clean_shape)
-            shape = shape_after(shape, added)
-            steps += added
-        return {"steps": steps}
+        return {"steps": draw_steps(self, rng, shape, clean_shape)}
 
     @abstractmethod
     def draw_order(self, rng: np.random.Generator) -> Sequence[Degradation]:

@@ -17,11 +17,13 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from models.degradation.blur_kernels import cropped
 from models.degradation.boundary import fold, pad, source_index
 from models.degradation.planes import Planes, fft_of, like, namespace
 
 Kernel = NDArray[np.floating[Any]]  # kh x kw
 TILE = 512  # output side of one FFT; larger ones leave the cache
+_SIDES_OF_SMALL_KERNELS = 5  # in the side of an FFT: where products of matrices take as long as the FFT of the kernel
 SPARSE_TAPS = 12  # so many shifted additions take about as long as the FFT of a 128-pixel patch
 
 
@@ -37,10 +39,12 @@ def convolve(planes: Planes, kernel: Kernel, boundary: str) -> Planes:
         ValueError: "valid" and a kernel larger than the picture.
     """
     kernel = np.asarray(kernel, dtype=np.float64)
+    if boundary != "valid":
+        kernel = cropped(kernel)
     height, width = output_size(planes.shape[-2:], kernel.shape, boundary)
     if height <= TILE and width <= TILE:
         if isinstance(planes, np.ndarray) and np.count_nonzero(kernel) > SPARSE_TAPS:
-            return _in_one_buffer(planes, kernel, boundary)
+            return _axis_by_axis(planes, kernel, boundary)
         return _valid(_padded(planes, kernel.shape, boundary), kernel)
     result = namespace(planes).empty((*planes.shape[:-2], height, width), dtype=planes.dtype, **_device(planes))
     shifts = (0, 0) if boundary == "valid" else (_before(kernel.shape[0]), _before(kernel.shape[1]))
@@ -146,31 +150,59 @@ def _by_fft(planes: Planes, kernel: Kernel) -> Planes:
     return circular[..., kh - 1 : planes.shape[-2], kw - 1 : planes.shape[-1]]
 
 
-def _in_one_buffer(planes: NDArray[Any], kernel: Kernel, boundary: str) -> NDArray[Any]:
-    """What `_padded` and `_by_fft` do, in half the time for a patch: padded in place, the kernel beside the planes."""
+def _axis_by_axis(planes: NDArray[Any], kernel: Kernel, boundary: str) -> NDArray[Any]:
+    """What `_padded` and `_by_fft` do, in three quarters of the time for a patch.
+
+    Rows are transformed before they are copied beyond the upper and lower border, and only those that stay are transformed back.
+    """
     kh, kw = kernel.shape
     height, width = planes.shape[-2:]
     top, left = (0, 0) if boundary == "valid" else (_before(kh), _before(kw))
     rows, columns = (height, width) if boundary == "valid" else (height + kh - 1, width + kw - 1)
-    size = scipy.fft.next_fast_len(rows, real=True), scipy.fft.next_fast_len(columns, real=True)
+    size = scipy.fft.next_fast_len(rows), scipy.fft.next_fast_len(columns, real=True)
     channels = planes.reshape(-1, height, width)
-    buffer = np.zeros((len(channels) + 1, *size), planes.dtype)
-    buffer[-1, :kh, :kw] = kernel
-    padded = buffer[:-1, :rows, :columns]
-    padded[:, top : top + height, left : left + width] = channels
-    if boundary not in ("valid", "zero"):
-        above, below = _margins(height, top, rows, boundary)
-        padded[:, :top, left : left + width] = channels[:, above]
-        padded[:, top + height :, left : left + width] = channels[:, below]
-        before, after = _margins(width, left, columns, boundary)
-        padded[:, :, :left] = padded[:, :, left + before]
-        padded[:, :, left + width :] = padded[:, :, left + after]
-    spectra = scipy.fft.rfft2(buffer, overwrite_x=True)
-    products = spectra[:-1]
-    products *= spectra[-1]
-    circular: NDArray[Any] = scipy.fft.irfft2(products, s=size, overwrite_x=True)
-    result = circular[:, kh - 1 : rows, kw - 1 : columns]
+    wide = np.empty((len(channels), height, size[1]), planes.dtype)
+    _fill(wide, channels, left, columns, 2, boundary)
+    row_spectra = scipy.fft.rfft(wide, axis=2)
+    spectra = np.empty((len(channels), size[0], size[1] // 2 + 1), row_spectra.dtype)
+    _fill(spectra, row_spectra, top, rows, 1, boundary)
+    spectra = scipy.fft.fft(spectra, axis=1, overwrite_x=True)
+    spectra *= _spectrum(kernel, size, spectra.dtype)
+    spectra = scipy.fft.ifft(spectra, axis=1, overwrite_x=True)
+    circular: NDArray[Any] = scipy.fft.irfft(spectra[:, kh - 1 : rows], n=size[1], axis=2)
+    result = circular[:, :, kw - 1 : columns]
     return result.reshape(*planes.shape[:-2], *result.shape[1:])
+
+
+def _fill(into: NDArray[Any], values: NDArray[Any], before: int, padded: int, axis: int, boundary: str) -> None:
+    """Writes values `before` samples from the start of an axis, what lies beyond them up to `padded`, and zeros after that."""
+    into, values = np.moveaxis(into, axis, 0), np.moveaxis(values, axis, 0)
+    length = len(values)
+    into[before : before + length] = values
+    into[padded:] = 0
+    if boundary == "zero":
+        into[:before] = into[before + length : padded] = 0
+    elif padded > length:
+        first, last = _margins(length, before, padded, boundary)
+        into[:before], into[before + length : padded] = values[first], values[last]
+
+
+def _spectrum(kernel: Kernel, size: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """`rfft2(kernel, s=size)`; of a small kernel it is two small products, in half the time."""
+    height, width = kernel.shape
+    if max(height, width) > min(size) // _SIDES_OF_SMALL_KERNELS:
+        return np.asarray(scipy.fft.rfft2(kernel.astype(dtype.char.lower()), s=size))
+    down, across = _waves(size[0], dtype.str)[:, :height], _waves(size[1], dtype.str)[: size[1] // 2 + 1, :width]
+    spectrum: NDArray[Any] = down @ (kernel.astype(dtype) @ across.T)
+    return spectrum
+
+
+@lru_cache(maxsize=32)
+def _waves(size: int, dtype: str) -> NDArray[Any]:
+    """The columns of the Fourier matrix that belong to a small kernel, exp(-2 pi i f t / size): frequencies x samples."""
+    phases = np.outer(np.arange(size), np.arange(size // _SIDES_OF_SMALL_KERNELS)) % size  # without whole turns: exact
+    waves: NDArray[Any] = np.exp(-2j * np.pi / size * phases).astype(dtype)
+    return waves
 
 
 @lru_cache(maxsize=256)

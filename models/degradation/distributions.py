@@ -8,6 +8,7 @@ Words are bare or chosen: `{choice: [reflect, circular]}`.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -212,5 +213,4 @@ def check_weights(weights: Sequence[float]) -> None:
 def draw_index(rng: np.random.Generator, weights: Sequence[float]) -> int:
     """Draws i with probability weights[i] / sum(weights)."""
     sums = list(accumulate(weights))
-    threshold = float(rng.random()) * sums[-1]
-    return next(index for index, reached in enumerate(sums) if threshold < reached)
+    return bisect_right(sums, rng.random() * sums[-1])

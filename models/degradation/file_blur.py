@@ -171,6 +171,7 @@ class FileBlur(KernelBlur):
     """
 
     name: ClassVar[str] = "file_blur"
+    _read: ClassVar[tuple[KernelFile, ...]] = ()  # each instance has its own
     kernels: Annotated[
         str,
         Location(meaning="file, folder or pattern of .npy, .mat or picture kernels; #NAME picks a variable of .mat"),
@@ -185,19 +186,19 @@ class FileBlur(KernelBlur):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        read_kernels(self.kernels)
+        # Pickled with the operator: a worker on another machine does not need the files.
+        object.__setattr__(self, "_read", read_kernels(self.kernels))
 
     def sample(self, rng: np.random.Generator, shape: Shape, clean_shape: Shape | None = None) -> Parameters:
         drawn = super().sample(rng, shape, clean_shape)
-        available = read_kernels(self.kernels)
-        chosen = available[int(rng.integers(len(available)))]
+        chosen = self._read[int(rng.integers(len(self._read)))]
         kernel = odd_sided(chosen.kernel)[::-1, ::-1] if drawn["orientation"] == "correlation" else chosen.kernel
         coded = base64.b64encode(np.ascontiguousarray(kernel, dtype="<f4").tobytes()).decode("ascii")
         return {**drawn, "file": PurePosixPath(chosen.place).name, "kernel": coded, "shape": list(kernel.shape)}
 
     def content_digest(self) -> str:
         digest = hashlib.sha256()
-        for each in read_kernels(self.kernels):
+        for each in self._read:
             digest.update(f"{PurePosixPath(each.place).name} {each.kernel.shape}".encode())
             digest.update(np.ascontiguousarray(each.kernel, dtype="<f8").tobytes())
         return digest.hexdigest()

@@ -180,6 +180,10 @@ class Operator(ABC):
         """
         return {}
 
+    def paths(self) -> list[str]:
+        """The files that it names."""
+        return [getattr(self, name) for name, setting in settings(type(self)).items() if isinstance(setting, Location)]
+
     def content_digest(self) -> str | None:
         """Hash of the files that it draws from, whose change makes other pairs; None for those that read none."""
         return None

@@ -11,7 +11,6 @@ from models.degradation.distributions import Drawable, DrawableWord
 from models.degradation.planes import Planes, like, namespace, to_numpy
 from models.degradation.protocol import Operator, Parameters, Quantity, Wording
 from transforms.randomness import from_stream
-from transforms.value_range import from_float, to_float
 
 ROUNDINGS = ("nearest", "floor")
 DITHERS = ("none", "uniform", "triangular")
@@ -116,7 +115,11 @@ class RoundTo8Bit(Operator):
 
     @staticmethod
     def apply(planes: Planes, parameters: Parameters) -> Planes:
-        return like(to_float(from_float(to_numpy(planes), np.uint8)), planes)
+        whole = np.clip(to_numpy(planes), 0, 1, dtype=np.float32)
+        whole *= np.float32(255)
+        np.rint(whole, out=whole)
+        whole /= np.float32(255)
+        return like(whole, planes)
 
 
 @dataclass(frozen=True)

@@ -160,9 +160,10 @@ class GaussianDecimate(LinearOperator):
 
 
 def _decimating(size: tuple[int, ...], parameters: Parameters) -> tuple[Band, Band]:
-    bands = (filter_band(side, _taps(parameters), parameters["boundary"]) for side in size)
-    rows, columns = (_every(band, _kept(band.outputs, parameters)) for band in bands)
-    return rows, columns
+    taps, boundary = _taps(parameters), parameters["boundary"]
+    bands = {side: filter_band(side, taps, boundary) for side in size}  # a square's rows and columns share one
+    kept = {side: band.every(_kept(band.outputs, parameters)) for side, band in bands.items()}
+    return kept[size[0]], kept[size[1]]
 
 
 def _taps(parameters: Parameters) -> NDArray[np.float64]:
@@ -173,11 +174,8 @@ def _taps(parameters: Parameters) -> NDArray[np.float64]:
 
 def _kept(outputs: int, parameters: Parameters) -> range:
     """Which of the blurred pixels stay; a side shorter than the offset keeps its last."""
+    if outputs < 1:
+        raise ValueError("the blur's kernel does not fit into the picture; use another boundary than valid")
     factor: int = parameters["factor"]
     first = {"first": 0, "centre": factor // 2, "middle": (factor - 1) // 2}[parameters["offset"]]
     return range(min(first, outputs - 1), outputs, factor)
-
-
-def _every(band: Band, kept: range) -> Band:
-    chosen = slice(kept.start, kept.stop, kept.step)
-    return Band(band.length, band.indices[chosen], band.weights[chosen])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -22,7 +24,7 @@ from models.degradation.distributions import (
 from models.degradation.protocol import Degradation, Operator, Quantity, Setting, Wording, defaults, settings
 from models.degradation.table import OPERATORS, operator_class
 from models.recipes.channels import CHANNELS
-from models.recipes.patches import COUNT, HASH_DISTANCE, MINIMUM_STD, SHARPNESS, SIZE, Patches
+from models.recipes.patches import COUNT, HASH_DISTANCE, MARGIN, MINIMUM_STD, SHARPNESS, SIZE, Patches
 from models.recipes.recipe import ARRAYS, STORES, Recipe
 from models.recipes.validation import (
     Built,
@@ -96,7 +98,22 @@ def kind_of_setting(setting: Setting) -> Kind[Any]:
     """How a recipe writes a setting."""
     if isinstance(setting, Quantity):
         return Drawn(setting)
-    return DrawnWord(setting) if isinstance(setting, Wording) else Text()
+    return DrawnWord(setting) if isinstance(setting, Wording) else Path()
+
+
+@dataclass(frozen=True)
+class Path:
+    """A path or URL; a relative path begins at the recipe's folder."""
+
+    def read(self, node: yaml.Node, place: Place) -> str:
+        path = Text().read(node, place)
+        if re.match(r"[a-z][a-z0-9+.-]+:", path) or os.path.isabs(path):
+            return path
+        folder, separator, _ = place.file.rpartition("/")
+        return f"{folder}/{path}" if "://" in folder else os.path.abspath(f"{folder}{separator}{path}")
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        return Text().schema(definitions)
 
 
 def number(bounds: Bounds) -> Kind[float]:
@@ -142,6 +159,7 @@ def _patches() -> Section[Patches]:
             "attempts": Field(number(COUNT), "draws before a flat or blurred place is given up", default=10),
             "minimum_sharpness": Field(number(SHARPNESS), blurred, default=0.0),
             "minimum_hash_distance": Field(number(HASH_DISTANCE), duplicate, default=0),
+            "margin": Field(number(MARGIN), "pixels around it that are degraded too and then cut off", default=0),
         },
         Patches,
     )

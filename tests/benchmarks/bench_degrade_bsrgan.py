@@ -33,6 +33,7 @@ from models.degradation.planes import to_planes
 from models.degradation.table import operator_class
 from models.recipes import load_recipe
 from models.recipes.recipe import Pair, Recipe
+from transforms.allocator import keep_freed_memory
 
 BAR, SIZE = 10.0, 256
 
@@ -78,6 +79,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--pairs", type=int, default=20, help="of each maker in a round")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as every worker of `degrade` does; the plain implementation has the good of it too
     files = photographs(arguments.pairs)
     pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for _, data in files]
     recipe = load_recipe("bsrgan")

@@ -39,14 +39,16 @@ class EqualShapes:
         self._expected: dict[str, str] = {}
 
     def admit(self, key: str, fields: Sequence[tuple[str, bytes]]) -> None:
-        """Raises RecordError: `SIZE_MISMATCH`: shape or type of a picture is not that of the pairs before."""
+        """Raises RecordError: `SIZE_MISMATCH`: shape or type of a picture is not that of the pairs before; the pair then
+        binds none that follow."""
+        shapes = dict(self._expected)
         for name, data in fields:
             column = name.partition(".")[0]
             if column not in PICTURES:
                 continue
             samples = npy_array(data)
             found = f"{'x'.join(map(str, samples.shape))} {samples.dtype}"
-            expected = self._expected.setdefault(column, found)
+            expected = shapes.setdefault(column, found)
             if found != expected:
                 raise RecordError(
                     Reason.SIZE_MISMATCH,
@@ -54,6 +56,7 @@ class EqualShapes:
                     "holds one shape: cut patches of one size, let the recipe say 'channels: rgb' or 'gray', "
                     "or write parquet or tar",
                 )
+        self._expected = shapes
 
 
 class ArrowWriter:
