@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, cast
@@ -19,6 +18,7 @@ from models.degradation.tally import DrawTally
 from models.recipes import Cut, Pair, Recipe, load_recipe
 from models.recipes.channels import with_channels
 from pipelines.options import DegradeOptions
+from pipelines.result_sizes import refuse_drawn_sizes
 from transforms.allocator import keep_freed_memory
 from transforms.errors import ConfigurationError
 from transforms.ledger import spell_infinities
@@ -39,7 +39,9 @@ from transforms.version import VERSION
 from transforms.work import Finished, Item, Sample, ShardLayout, SinkKind
 
 DAMAGE_METRIC = "psnr[rgb,u8]"
-_BYTES_OF_A_SAMPLE_PAIR = 1 + 4  # clean uint8, degraded float32: more than any file of them
+SLICE_BYTES = 16 * 2**20  # of files; pairs of one picture that are more go to the disk before they go to a shard
+# Files of a pair beside those of its two pictures, about: for each pixel of an array, and JSON, headers and a kernel.
+_BYTES_OF_A_PIXEL, _BYTES_OF_DETAILS = {"motion": 2 * 4, "mask": 1}, 16 * 2**10
 _SAMPLES_OF_A_PICTURE = 4  # that the report may show
 
 
@@ -144,6 +146,15 @@ class _Task:
     wanted: Mapping[int, int] | None
 
 
+@dataclass
+class _Slice(Finished):
+    """Some pairs of a picture, one after the other, under construction; `held_bytes` counts those of the outputs."""
+
+    outputs: list[tuple[str, bytes]]
+    rows: list[dict[str, Any]]
+    held_bytes: int = 0
+
+
 class DegradeWork:
     """Draws and writes pairs. There is no batched operator: everything happens in the threads, keyed by record and
     patch."""
@@ -161,20 +172,24 @@ class DegradeWork:
         return Item(record.key, record.index, self._bytes_held(picture, record), _Task(picture, source, record.wanted))
 
     def _bytes_held(self, picture: Picture, record: Record) -> int:
-        """Of the picture and of what its pairs will take at most, which wait for their turn to be written."""
+        """Of the picture and of the files of its pairs, about: a slice of them at most waits in memory to be written."""
+        recipe, blank = self._job.recipe, np.zeros((1, 1, 3), np.float32)
         count = self._job.pairs_per_picture if record.wanted is None else len(record.wanted)
-        size = self._job.patch_size or (self._job.recipe.patches.size if self._job.recipe.patches else None)
+        size = self._job.patch_size or (recipe.patches.size if recipe.patches else None)
         pixels = size**2 if size else picture.samples[..., 0].size
-        return picture.samples.nbytes + count * pixels * 3 * _BYTES_OF_A_SAMPLE_PAIR
+        halves = sum(half.nbytes for half in self._job.format.samples(blank, blank, picture.samples.dtype))
+        arrays = sum(_BYTES_OF_A_PIXEL.get(name, 0) for name in recipe.arrays)
+        pair_bytes = pixels * (halves + arrays) + _BYTES_OF_DETAILS
+        return picture.samples.nbytes + min(count * pair_bytes, SLICE_BYTES + pair_bytes)
 
     def operate(self, items: Sequence[Item]) -> list[None]:
         return [None] * len(items)
 
-    def finish(self, item: Item, result: None, times: StageTimes) -> Finished:
+    def finish(self, item: Item, result: None, times: StageTimes) -> Iterator[Finished]:
         job, task = self._job, item.payload
         height, width = task.picture.samples.shape[:2]
-        finished = Finished(item.key, item.index, [], [], pixels_in=height * width, part=job.part_of(item.key))
-        rejected: Counter[str] = Counter()
+        part, made = job.part_of(item.key), 0
+        finished = _Slice(item.key, item.index, [], [], pixels_in=height * width, part=part)
         pairs = job.recipe.pairs(
             task.picture.samples,
             key=item.key,
@@ -186,14 +201,18 @@ class DegradeWork:
         )
         for pair in times.timed("operate", iter(pairs)):
             if isinstance(pair, Pair):
-                self._add(finished, task, pair, times)
-                rejected.update(pair.rejected)
+                if finished.held_bytes >= SLICE_BYTES:
+                    yield finished
+                    finished = _Slice(item.key, item.index, [], [], part=part)
+                self._add(finished, task, pair, made, times)
+                made += 1
+                finished.rejected.update(pair.rejected)
             elif task.wanted is None or job.number_of(0 if pair.reason == "too_small" else pair.patch) in task.wanted:
-                rejected.update(pair.rejected)  # once, although several shards may want pairs of this picture or place
-        finished.rejected = rejected
-        return finished
+                # Once, although several shards may want pairs of this picture or place.
+                finished.rejected.update(pair.rejected)
+        yield finished
 
-    def _add(self, finished: Finished, task: _Task, pair: Pair, times: StageTimes) -> None:
+    def _add(self, finished: _Slice, task: _Task, pair: Pair, turn: int, times: StageTimes) -> None:
         job, picture = self._job, task.picture
         key = job.key_of(finished.key, pair)
         clean, degraded = job.format.samples(_clean_half(pair, picture), pair.degraded, picture.samples.dtype)
@@ -222,12 +241,14 @@ class DegradeWork:
             "notes": notes,
         }
         fields = zip(job.format.fields, (clean_file, degraded_file), strict=True)
-        finished.outputs += [(f"{key}.{name}", data) for name, data in (*fields, ("json", to_json(details)), *arrays)]
+        outputs = [(f"{key}.{name}", data) for name, data in (*fields, ("json", to_json(details)), *arrays)]
+        finished.outputs += outputs
+        finished.held_bytes += sum(len(data) for _, data in outputs)
         index = finished.index if task.wanted is None else task.wanted[job.number_of(pair.patch, pair.variant)]
         finished.rows.append({"key": key, "index": index, "metrics": metrics, "notes": notes} | describe_samples(clean))
         finished.pixels_out += clean.shape[0] * clean.shape[1]
         self._tally.add(pair.parameters["degradation"], finished.tallies)
-        if (turn := len(finished.samples)) < _SAMPLES_OF_A_PICTURE:
+        if turn < _SAMPLES_OF_A_PICTURE:
             finished.samples.append(_sample(key, turn, pair, degraded, clean))
 
     def counters(self) -> Mapping[str, int]:
@@ -237,7 +258,7 @@ class DegradeWork:
 def _clean_half(pair: Pair, picture: Picture) -> Samples:
     """The clean picture of a pair: where it was not turned, the very integers that it was made from, which is the same."""
     cut = Cut.from_json(pair.parameters["cut"])
-    if picture.samples.dtype == np.float32 or cut.flip or cut.rotation:
+    if picture.samples.dtype == np.float32 or cut.flip or cut.rotation or "margin" in pair.parameters:
         return pair.clean
     return with_channels(cut.crop(picture.samples), pair.parameters["channels"])
 
@@ -266,7 +287,11 @@ def to_json(details: Mapping[str, Any]) -> bytes:
 
 
 def degrade_job(options: DegradeOptions) -> DegradeJob:
-    """Reads the recipe and checks everything that can be known before a worker starts."""
+    """Reads the recipe and checks everything that can be known before a worker starts.
+
+    Raises:
+        ConfigurationError: flags that contradict each other or the recipe, or pairs that the output can't hold.
+    """
     recipe = load_recipe(options.recipe)
     if options.whole:
         if options.patch_size or options.patches_per_image:
@@ -274,6 +299,14 @@ def degrade_job(options: DegradeOptions) -> DegradeJob:
                 "--whole makes one pair of each picture: leave out --patch_size and --patches_per_image"
             )
         recipe = replace(recipe, patches=None)
+    if options.patch_size < 0 or options.patches_per_image < 0:
+        raise ConfigurationError("--patch_size and --patches_per_image must be at least 1, or 0 for the recipe's own")
+    if beyond := options.patch_size % (step := recipe.crop_to_multiple):
+        lower = options.patch_size - beyond
+        raise ConfigurationError(
+            f"--patch_size {options.patch_size}: recipe {recipe.name!r} takes multiples of {step} (its crop_to_multiple); "
+            f"choose {f'{lower} or ' if lower else ''}{lower + step}"
+        )
     if not 0 <= options.validation_share < 1:
         raise ConfigurationError(
             f"--validation_share is {options.validation_share:g}; it must be from 0 to below 1, 0.05 for a twentieth"
@@ -282,13 +315,17 @@ def degrade_job(options: DegradeOptions) -> DegradeJob:
         raise ConfigurationError(f"--variants is {options.variants}; it must be at least 1")
     if options.shard_mb and options.output_format == "folder":
         raise ConfigurationError("--shard_mb bounds shards, a folder has none: leave it out, or choose a tar")
+    stored = pair_format(options, recipe)
+    patch_size = options.patch_size or (recipe.patches.size if recipe.patches else 0)
+    if options.output_format == "arrow" and patch_size:
+        refuse_drawn_sizes(recipe, patch_size, options.seed)
     return DegradeJob(
         recipe,
         options.seed,
         options.patch_size or None,
         options.patches_per_image or None,
         cast("SinkKind", options.output_format),
-        pair_format(options, recipe),
+        stored,
         ShardLayout(options.shard_mb * 2**20, divided=options.validation_share > 0),
         options.validation_share,
         options.variants,

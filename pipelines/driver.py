@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,10 +20,10 @@ import apache_beam as beam
 
 from pipelines.beam_flags import EMBEDDED_RUNNER, is_dry_run, open_pipeline, parse_beam_flags, submits_to_dataflow
 from pipelines.options import RunOptions
-from transforms.dead_letters import failed_name
+from transforms.earlier_outputs import remove_replaced, units_in
 from transforms.errors import ConfigurationError
-from transforms.ledger import LEDGER_FOLDER, MANIFEST, is_done, ledger_name, read_ledger, read_ledgers, samples_name
-from transforms.shuffle import PREFIX, list_name
+from transforms.ledger import LEDGER_FOLDER, MANIFEST, is_done, read_ledgers
+from transforms.shuffle import list_name
 from transforms.stages import ProcessUnits, ReadSummaryFn, SummariseAndReport
 from transforms.storage import OutputStore, absolute_patterns, canonical, lies_in, list_files
 from transforms.streaming import Bounds
@@ -35,17 +35,23 @@ from transforms.work import DrawingJob, Job
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_DEAD_LETTERS, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 5, 130
 LEFTOVERS_AFTER_S = 24 * 3600.0
+_REJECTED = "rejected_"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One command: a job over a plan into an output."""
+    """One command: a job over a plan into an output.
+
+    Attributes:
+        is_retry: it goes on with what another run has planned and noted in its manifest.
+    """
 
     job: Job
     plan: Plan
     store: OutputStore
     options: RunOptions
     beam_flags: tuple[str, ...] = ()
+    is_retry: bool = False
 
     @property
     def local_workers(self) -> int:
@@ -73,14 +79,15 @@ def execute(run: Run, *, say: bool = True) -> int:
     if is_dry_run(pipeline.options):
         return rehearse(run, pipeline, say=say)
     _refuse_private_memory(run)
+    replaced = _units_to_replace(run)
     run.store.check_writable()
     run.store.sweep(LEFTOVERS_AFTER_S, time.time())
     todo, done = divide(run)
     started = time.monotonic()
     if say:
-        _announce(run, todo, done)
-    _remove_replaced_shards(run)
-    run.store.write(MANIFEST, json.dumps(_manifest(run), indent=1, sort_keys=True).encode())
+        _announce(run, todo, done, replaced)
+    if not run.is_retry:
+        run.store.write(MANIFEST, json.dumps(_manifest(run), indent=1, sort_keys=True).encode())
     for unit in todo:
         if unit.kind == "references":
             run.store.write(list_name(unit.name), run.plan.lists[list_name(unit.name)])
@@ -93,20 +100,38 @@ def execute(run: Run, *, say: bool = True) -> int:
     if report.get("job", {}).get("run") != about["run"]:  # a runner that only submits
         if say:
             print("submitted; the report will appear under", run.store.url("report/index.html"))
+        if say and replaced:
+            print("what earlier runs left is removed by the same command once more, when this run is done")
         return EXIT_DONE
+    _remove_replaced(run)
     run.store.sweep(LEFTOVERS_AFTER_S, time.time())
     return conclude(run, report, time.monotonic() - started, say=say)
 
 
-def _remove_replaced_shards(run: Run) -> None:
-    """Takes away shuffled shards of an earlier run into this output that this run deals out otherwise, into fewer shards:
-    their pairs stand in others now."""
-    manifest = json.loads(run.store.read(MANIFEST) or b"{}")
-    left = [name for name in manifest.get("units", ()) if name.startswith(PREFIX) and name not in set(run.plan.names)]
-    for name in left if run.plan.lists else ():
-        ledger = read_ledger(run.store, name) or {"outputs": []}
-        names = [output["path"] for output in ledger["outputs"]]
-        run.store.remove([*names, failed_name(name), samples_name(name), list_name(name), ledger_name(name)])
+def _units_to_replace(run: Run) -> list[str]:
+    """Units of earlier runs into this output that are none of this one's: degraded ones go when this run has succeeded.
+
+    Raises:
+        ConfigurationError: the output is that of another verb, whose results would be overwritten or removed.
+    """
+    if run.is_retry or not run.store.names(LEDGER_FOLDER):
+        return []
+    verbs = {json.loads(run.store.read(MANIFEST) or b"{}").get("verb", run.job.verb)}
+    others = sorted(units_in(run.store) - set(run.plan.names))
+    verbs |= {ledger["verb"] for ledger in read_ledgers(run.store, others)}
+    if found := sorted(verbs - {run.job.verb}):
+        raise ConfigurationError(
+            f"the output {run.store.root!r} holds results of '{found[0]}', which '{run.job.verb}' would overwrite or remove; "
+            "choose another output, or remove that folder first"
+        )
+    return others if run.job.verb == "degrade" else []
+
+
+def _remove_replaced(run: Run) -> None:
+    """Takes away what earlier runs left in the output. Pairs are drawn anew with other options and would mix with these;
+    restored pictures whose source left the input are somebody's results."""
+    if not run.is_retry and run.job.verb in ("degrade", "restore"):
+        remove_replaced(run.store, run.plan.names, run.job.verb, only_recut=run.job.verb == "restore")
 
 
 def _refuse_private_memory(run: Run) -> None:
@@ -121,8 +146,9 @@ def _refuse_private_memory(run: Run) -> None:
 def rehearse(run: Run, pipeline: beam.Pipeline, *, say: bool) -> int:
     """`--dry_run`: plans and builds the pipeline, lets the runner check it where it can, and writes nothing."""
     todo, done = divide(run)
+    replaced = _units_to_replace(run)
     if say:
-        _announce(run, todo, done)
+        _announce(run, todo, done, replaced)
     build(pipeline, run, todo, done)
     if submits_to_dataflow(pipeline.options, pipeline.runner):
         pipeline.run()  # returns before anything is sent
@@ -202,9 +228,17 @@ def _version(distribution: str) -> str:
 
 
 def _manifest(run: Run) -> dict[str, Any]:
-    return {
+    """How the run was started, and what `retry` and `replay` need of it in other working folders, where the relative paths
+    among the options lead nowhere."""
+    options = dict(vars(run.options))
+    if "model" in options:
+        options["model"] = ",".join(
+            absolute_patterns(name) if name.strip().endswith(".onnx") else name for name in options["model"].split(",")
+        )
+    recipe = {"recipe": run.job.describe()["recipe"]} if run.job.verb == "degrade" else {}
+    return recipe | {
         "verb": run.job.verb,
-        "options": vars(run.options),
+        "options": options,
         "input": absolute_patterns(getattr(run.options, "input", "")),
         "fingerprint": run.job.fingerprint(),
         "version": VERSION,
@@ -212,12 +246,18 @@ def _manifest(run: Run) -> dict[str, Any]:
     }
 
 
-def _announce(run: Run, todo: Sequence[Unit], done: Sequence[str]) -> None:
+def _announce(run: Run, todo: Sequence[Unit], done: Sequence[str], replaced: Sequence[str]) -> None:
     where = f"{run.local_workers} local workers" if run.local_workers else "the runner's own workers"
     print(f"{run.job.verb}: {len(todo)} units to do, {len(done)} done before, on {where}", file=sys.stderr)
     if run.plan.ignored:
         print(
             f"left alone: {len(run.plan.ignored)} files that are no pictures ({', '.join(run.plan.ignored[:3])}, ...)",
+            file=sys.stderr,
+        )
+    if replaced:
+        print(
+            f"{len(replaced)} units of earlier runs into this output are not in this run ({', '.join(replaced[:3])}, ...): "
+            "their pairs are removed when it has succeeded",
             file=sys.stderr,
         )
 
@@ -231,6 +271,8 @@ def conclude(run: Run, summary: dict[str, Any], elapsed_s: float, *, say: bool) 
         print(
             f"{counts.get('records_out', 0)} records written, {failed} dead letters, {rate:.1f} MPix in {elapsed_s:.1f} s"
         )
+        for line in _rejections(run, counts):
+            print(line)
         for line in _gains(summary):
             print(line)
         if failed:
@@ -244,6 +286,23 @@ def conclude(run: Run, summary: dict[str, Any], elapsed_s: float, *, say: bool) 
     if failed > run.options.max_failed_ratio * max(records, 1):
         return EXIT_DEAD_LETTERS
     return EXIT_DONE
+
+
+def _rejections(run: Run, counts: Mapping[str, int]) -> list[str]:
+    """Places that gave no pair, by reason, the most frequent first; and whether none gave one."""
+    if run.job.verb != "degrade":
+        return []
+    rejected = {name.removeprefix(_REJECTED): count for name, count in counts.items() if name.startswith(_REJECTED)}
+    by_count = sorted(rejected.items(), key=_most_first)
+    lines = [f"rejected: {', '.join(f'{count} {reason}' for reason, count in by_count)}"] if by_count else []
+    if not counts.get("records_out"):
+        smaller = "give a smaller --patch_size, or --whole, or " if "too_small" in rejected else ""
+        lines.append(f"NO PAIR WAS MADE: {smaller}see the recipe's limits and the dead letters")
+    return lines
+
+
+def _most_first(counted: tuple[str, int]) -> tuple[int, str]:
+    return -counted[1], counted[0]
 
 
 def _gains(summary: dict[str, Any]) -> list[str]:

@@ -45,6 +45,12 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 too many dead letters, 5 refused before
 """
 BEAM_ANNOTATION = " [while running '"  # what Beam appends to the message of a stage's exception
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 5, 130
+AFTER_AN_INTERRUPT = {
+    **dict.fromkeys(
+        ("degrade", "restore", "evaluate", "retry"), "finished units are kept, the same command goes on from here"
+    ),
+    "train": "the same command with --resume goes on from the last checkpoint, where there is one",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,11 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         return _complain(error, EXIT_REFUSED)
     except KeyboardInterrupt:
-        return _leave_at_once()
+        return _leave_at_once(words[0])
     except Exception as error:
         # Beam wraps what its threads raise: Ctrl-C too comes out as a RuntimeError.
         if "KeyboardInterrupt" in str(error):
-            return _leave_at_once()
+            return _leave_at_once(words[0])
         cause = _expected_cause(error)
         if cause is None:
             raise
@@ -106,9 +112,10 @@ def _complain(error: Exception, code: int) -> int:
     return code
 
 
-def _leave_at_once() -> int:
+def _leave_at_once(verb: str) -> int:
     """Everything on disk is whole at any moment, so there is nothing to wait for; workers end with their parent."""
-    print("conservator: interrupted; finished units are kept, the same command goes on from here", file=sys.stderr)
+    what_now = f"; {AFTER_AN_INTERRUPT[verb]}" if verb in AFTER_AN_INTERRUPT else ""
+    print(f"conservator: interrupted{what_now}", file=sys.stderr)
     sys.stderr.flush()
     os._exit(EXIT_INTERRUPTED)
 

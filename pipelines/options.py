@@ -210,7 +210,7 @@ class ZooOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayOptions:
-    """`conservator replay`"""
+    """`conservator replay`: each pair is the same, the same up to rounding (another kind of CPU), or different (exit 6)."""
 
     shard: str = flag("shards or folders of pairs: URLs, globs, {000..123} ranges, @list.txt, comma-separated")
     key: str = flag("pairs to make again, comma-separated", "")

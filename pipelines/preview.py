@@ -32,6 +32,8 @@ LARGEST_PATCH_AMONG_OTHERS = 96  # noise takes many bytes
 WIDEST = 1600  # of a sheet of several recipes
 COLOURS = 192  # of such a sheet as PNG: a third of the bytes, and the eye sees no difference
 CAPTION_LINES_AMONG_OTHERS = 14
+MOST_CELLS = 144  # of all recipes together: some seconds, and a sheet that a viewer still opens
+LONGEST_SIDES = {"WEBP": 16383, "JPEG": 65500}  # of what these formats hold, in pixels
 _ENDINGS = {"png": "PNG", "webp": "WEBP", "jpg": "JPEG", "jpeg": "JPEG"}
 
 
@@ -84,17 +86,20 @@ def show_preview(options: PreviewOptions) -> int:
     """Draws the sheet and writes it.
 
     Raises:
-        ConfigurationError: unknown recipe, no picture, an output of another type, a patch that does not fit.
+        ConfigurationError: unknown recipe, no picture, an output of another type, a patch that does not fit, too many cells.
     """
     kind = _ENDINGS.get(extension(options.output))
     if kind is None:
         raise ConfigurationError(f"--output {options.output!r}: a sheet is written as .png, .webp or .jpg; name one")
-    for name, least in (("columns", 0), ("rows", 0), ("patch_size", 0)):
-        if getattr(options, name) < least:
-            raise ConfigurationError(f"--{name} {getattr(options, name)}: expected a number of at least 1")
     names = shipped_recipes() if options.recipe == ALL else [name.strip() for name in options.recipe.split(",")]
     recipes = [load_recipe(name) for name in names]
     sheet = draw_sheet(*_sections(recipes, options))
+    longest = LONGEST_SIDES.get(kind, max(sheet.size))
+    if max(sheet.size) > longest:
+        raise ConfigurationError(
+            f"the sheet has {sheet.width}x{sheet.height} pixels, {kind} holds {longest} a side: "
+            "set smaller --columns or --rows, or write a .png"
+        )
     folder, _, name = options.output.rpartition("/")
     OutputStore(folder or ".").write(name, encode_sheet(sheet, kind, few_colours=len(recipes) > 1))
     print(
@@ -110,7 +115,9 @@ def encode_sheet(sheet: Image.Image, kind: str, *, few_colours: bool = False) ->
         sampled = sheet.resize((sheet.width // 4, sheet.height // 4), Image.Resampling.NEAREST)
         palette = sampled.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=3, dither=Image.Dither.NONE)
         sheet = sheet.quantize(palette=palette, dither=Image.Dither.NONE)
-    settings: dict[str, Any] = {"optimize": True} if kind == "PNG" else {"quality": 90}
+    settings: dict[str, Any] = {"quality": 90}
+    if kind == "PNG":  # optimising takes ten times as long, and saves a hundredth of a sheet of all colours
+        settings = {"optimize": True} if few_colours else {"compress_level": 6}
     sheet.save(buffer, kind, **settings)
     return buffer.getvalue()
 
@@ -123,7 +130,14 @@ def _sections(recipes: Sequence[Recipe], options: PreviewOptions) -> tuple[list[
         widest=0 if is_alone else WIDEST,
         caption_lines=0 if is_alone else CAPTION_LINES_AMONG_OTHERS,
     )
-    cells = layout.columns * (options.rows or (3 if is_alone else 1))
+    rows = options.rows or (3 if is_alone else 1)
+    cells = layout.columns * rows
+    if cells * len(recipes) > MOST_CELLS:
+        recipes_too = "" if is_alone else f" for each of {len(recipes)} recipes"
+        raise ConfigurationError(
+            f"{layout.columns} columns x {rows} rows{recipes_too} are {cells * len(recipes)} pictures, a sheet holds "
+            f"{MOST_CELLS}: set smaller --columns or --rows{'' if is_alone else ', or name fewer recipes'}"
+        )
     examples = {recipe.name: _example_for(recipe) for recipe in recipes}
     sources = {example: read_source(options.input, example) for example in dict.fromkeys(examples.values())}
     return [_section(each, sources[examples[each.name]], cells, layout, options) for each in recipes], layout
@@ -174,6 +188,12 @@ def clean_picture(recipe: Recipe, source: Source, options: PreviewOptions, side:
     Raises:
         ConfigurationError: the recipe rejects all of them.
     """
+    height, width = source.samples.shape[:2]
+    if min(height, width) < recipe.crop_to_multiple:
+        raise ConfigurationError(
+            f"the picture {source.name!r} has {width}x{height} pixels, recipe {recipe.name!r} needs at least "
+            f"{recipe.crop_to_multiple} a side; choose a larger picture"
+        )
     size = options.patch_size or _patch_size(recipe, source.samples, side)
     cutter = replace(recipe, degradation=InOrder(()))
     if options.whole or source.example:
@@ -184,15 +204,18 @@ def clean_picture(recipe: Recipe, source: Source, options: PreviewOptions, side:
     pairs = [each for each in made if isinstance(each, Pair)]
     if not pairs:
         reason = next((each.detail for each in made if not isinstance(each, Pair)), "no patch was drawn")
+        is_small = recipe.patches is not None and min(height, width) < min(recipe.patches.size, side)
+        remedy = "choose a larger picture" if is_small and not options.patch_size else "set --patch_size"
         raise ConfigurationError(
-            f"recipe {recipe.name!r} cuts nothing out of {source.name!r}: {reason}; set --patch_size"
+            f"recipe {recipe.name!r} cuts nothing out of {source.name!r}, which has {width}x{height} pixels: {reason}; "
+            f"{remedy}, or --whole"
         )
     return max((pair.clean for pair in pairs), key=_detail)
 
 
 def _detail(picture: NDArray[Any]) -> float:
     """Mean difference of neighbours: edges and texture count, a mere half of black and white does not."""
-    return float(np.abs(np.diff(picture, axis=0)).mean() + np.abs(np.diff(picture, axis=1)).mean())
+    return float(sum(np.abs(np.diff(picture, axis=axis)).mean() for axis in (0, 1) if picture.shape[axis] > 1))
 
 
 def _patch_size(recipe: Recipe, samples: Samples, side: int) -> int:

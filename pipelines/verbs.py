@@ -92,13 +92,17 @@ def run_retry(options: RetryOptions, beam_flags: tuple[str, ...]) -> int:
         quiet=options.quiet,
         overwrite=True,
     )
+    if (
+        isinstance(original, DegradeOptions) and "recipe" in manifest
+    ):  # as it was then: the file may be gone, changed, or named from another folder
+        original = replace(original, recipe=json.dumps(manifest["recipe"]))
     job = job_of(original)
     if job.fingerprint() != manifest["fingerprint"]:
         raise ConfigurationError(
             f"the run in {options.output!r} was made with another model or recipe; "
             f"run '{manifest['verb']}' again instead of 'retry'"
         )
-    return execute(Run(job, plan_retry(store, manifest["units"]), store, original, beam_flags))
+    return execute(Run(job, plan_retry(store, manifest["units"]), store, original, beam_flags, is_retry=True))
 
 
 def read_manifest(store: OutputStore) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import random
@@ -21,6 +22,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from models.zoo import MODELS
 from pipelines.main import VERBS, main
+from pipelines.options import PreviewOptions, ReplayOptions, RetryOptions, RunOptions, TrainOptions
 from transforms.formats.tar import TarWriter, read_tar
 from transforms.pictures import decode, from_float, to_float
 
@@ -123,6 +125,83 @@ def test_usage_errors_name_the_word_and_the_remedy(
     assert len(complaint.splitlines()) == 1
 
 
+DEGRADE = "degrade --input a --output b --recipe r"
+RESTORE = "restore --input a --output b --model m"
+TRAIN = "train --recipe r --data a --output b"
+NUMBERS_OUTSIDE = [
+    (DEGRADE, "--patches_per_image -3", "a whole number of at least 0"),  # left good shards empty, with exit code 0
+    (DEGRADE, "--patch_size -3", "a whole number of at least 0"),
+    (DEGRADE, "--shard_mb -3", "a whole number of at least 0"),
+    (DEGRADE, "--shards -1", "a whole number of at least 0"),
+    (DEGRADE, "--variants 0", "a whole number of at least 1"),
+    (DEGRADE, "--validation_share 1.0", "a number of at least 0 and below 1"),
+    (DEGRADE, "--png_level 12", "a whole number from 1 to 9"),
+    (DEGRADE, "--jpeg_quality 0", "a whole number from 1 to 100"),
+    (DEGRADE, "--io_threads 0", "a whole number from 1 to 1024"),
+    (RESTORE, "--num_local_workers -1", "a whole number from 0 to 1024"),
+    (RESTORE, "--io_threads 0", "a whole number from 1 to 1024"),
+    (RESTORE, "--max_pixels 0", "a whole number of at least 1"),
+    (RESTORE, "--read_ahead_mb -5", "a whole number of at least 1"),
+    (RESTORE, "--pictures_per_unit 0", "a whole number of at least 1"),
+    (RESTORE, "--max_failed_ratio 1.5", "a number from 0 to 1"),
+    (RESTORE, "--max_failed_ratio nan", "a number from 0 to 1"),
+    (RESTORE, "--tile -1", "a whole number of at least 0"),
+    (RESTORE, "--batch 0", "a whole number of at least 1"),
+    (RESTORE, "--session_threads -1", "a whole number from 0 to 1024"),
+    ("retry --output b", "--num_local_workers -2", "a whole number from 0 to 1024"),
+    (TRAIN, "--threads -1", "a whole number from 0 to 1024"),
+    (TRAIN, "--loaders -1", "a whole number from 0 to 1024"),
+    (TRAIN, "--steps -1", "a whole number of at least 0"),
+    ("replay --shard a", "--sample -1", "a whole number of at least 0"),
+    ("preview --recipe r --output b.png", "--columns 400", "a whole number from 0 to 24"),
+    ("preview --recipe r --output b.png", "--rows -1", "a whole number from 0 to 24"),
+]
+
+
+@pytest.mark.parametrize(("words", "number", "expected"), NUMBERS_OUTSIDE)
+def test_numbers_outside_their_range_are_usage_errors_and_not_found_by_the_workers(
+    words: str, number: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words.split(), *number.split()]) == 2
+    assert capsys.readouterr().err == f"conservator: {number}: expected {expected}\n"
+
+
+def test_every_number_but_a_seed_has_a_range_that_holds_its_default() -> None:
+    for options_class in (*RunOptions.__subclasses__(), RetryOptions, TrainOptions, ReplayOptions, PreviewOptions):
+        for option in dataclasses.fields(options_class):
+            if option.type in ("int", "float") and option.name != "seed":
+                assert option.metadata["bounds"].complaint(option.default) is None, option.name
+
+
+def test_the_help_names_the_ranges(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["degrade", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "PNG compression: low is quick, high is small (from 1 to 9; default: 1)" in said
+    assert "share of the records became dead letters (from 0 to 1)" in said
+
+
+INTERRUPTED = """
+import sys
+import pipelines.main as program
+def stopped(words):
+    raise KeyboardInterrupt
+program.VERBS[sys.argv[1]] = stopped
+program.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("verb", "kept"), [("degrade", "units"), ("preview", ""), ("replay", ""), ("train", "--resume")]
+)
+def test_an_interrupt_promises_only_what_the_verb_keeps(verb: str, kept: str) -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, verb], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130
+    assert done.stderr.startswith("conservator: interrupted")
+    assert ("finished units are kept" in done.stderr) == (kept == "units")
+    assert ("--resume" in done.stderr) == (kept == "--resume")
+
+
 def test_without_a_verb_the_usage_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     usage = capsys.readouterr().out
@@ -175,6 +254,7 @@ def broken_files(tmp_path: Path) -> Path:
         ("degrade --input {pictures} --output {out} --recipe {broken}/bad.yaml", "gaussian_noise"),
         ("degrade --input {pictures} --output {out} --recipe {broken}/none.yaml", "none.yaml"),
         ("degrade --input {pictures} --output {out} --recipe gaussian-25 --whole --patch_size 8", "--patch_size"),
+        ("degrade --input {pictures} --output {out} --recipe bsrgan --patch_size 250", "choose 248 or 252"),
         ("evaluate --input {pictures} --output {out} --metrics sim[rgb,u8]", "ssim"),
         ("retry --output {out}", "no run in"),
         ("zoo --name denoise5-gray", "denoise5-gray-25"),
@@ -195,6 +275,31 @@ def test_what_cannot_work_is_refused_before_the_start(
     assert message in complaint
     assert complaint.startswith("conservator: ")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_patch_size_that_the_recipe_can_t_take_leaves_an_earlier_run_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The workers found out, record by record: dead letters stood where good pairs had been."""
+    source, output = write_files(tmp_path / "in", {"a.png": png(photographs.astronaut()[:80, :80])}), tmp_path / "out"
+    words = (
+        "--input",
+        source,
+        "--output",
+        output,
+        "--recipe",
+        "sr-x2",
+        "--max_failed_ratio",
+        0,
+        "--patches_per_image",
+        1,
+    )
+    assert run("degrade", *words, "--patch_size", 64) == 0
+    before = files_of(output)
+    for size in (63, -3, 1):
+        assert run("degrade", *words, "--patch_size", size) == (2 if size < 0 else 5)
+        assert f"--patch_size {size}" in capsys.readouterr().err
+    assert files_of(output) == before
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="there is a GPU provider")
@@ -601,3 +706,95 @@ def test_memory_is_refused_where_workers_could_not_see_it(pictures: Path, capsys
     words = ["degrade", "--input", str(pictures), "--recipe", "gaussian-25", "--output", "memory://lost"]
     assert main([*words, "--num_local_workers", "1"]) == 5
     assert "inside one process" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- what degrade says of places without a pair
+
+
+def test_a_run_that_makes_no_pair_says_so_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_files(tmp_path / "in", {f"{key}.png": png(crop) for key, crop in crops(4).items()})
+    words = ("--recipe", "gaussian-25", "--patch_size", 64, "--patches_per_image", 2)
+    assert run("degrade", "--input", source, "--output", tmp_path / "out", *words) == 0
+    said = capsys.readouterr().out
+    assert "rejected: 4 too_small\n" in said
+    assert "NO PAIR WAS MADE: give a smaller --patch_size, or --whole" in said
+
+
+def test_rejections_are_told_beside_what_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {"small.png": png(PHOTO[:20, :20]), "large.png": png(PHOTO)}
+    source = write_files(tmp_path / "in", files)
+    words = ("degrade", "--input", source, "--output", tmp_path / "out", "--recipe", "gaussian-25", "--patch_size", 40)
+    for _ in range(2):  # also where all units were done before
+        assert run(*words) == 0
+        said = capsys.readouterr().out
+        assert "1 records written" in said
+        assert "rejected: 1 too_small\n" in said
+        assert "NO PAIR" not in said
+    assert run(*words, "--patch_size", 16) == 0
+    assert "rejected" not in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- retry from elsewhere
+
+
+RECIPE = """
+kind: degradation
+description: noise after a blur
+source: none
+patches: {size: 24, per_image: 2}
+degradation:
+  sequence:
+    - file_blur: {kernels: kernel.npy}
+    - gaussian_noise: {sigma: {uniform: [1e-2, 25/255]}}
+"""
+
+
+def repair(letters: Path, ending: str, data: bytes) -> None:
+    """Puts good bytes in the place of those that were broken."""
+    fixed = letters.with_suffix(".fixed")
+    with TarWriter(fixed) as repaired:
+        for record in read_tar(str(letters)):
+            for name, old in record.fields.items():
+                repaired.write(f"{record.key}.{name}", data if name == ending else old)
+    fixed.rename(letters)
+
+
+@pytest.mark.parametrize("trouble", ["elsewhere", "gone", "changed"])
+def test_retry_needs_neither_the_working_folder_nor_the_recipe_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    home, output, whole = tmp_path / "home", tmp_path / "out", tmp_path / "whole"
+    write_files(
+        home, {"in/a.png": png(PHOTO), "in/b.png": b"broken", "good/a.png": png(PHOTO), "good/b.png": png(PHOTO)}
+    )
+    (home / "my.yaml").write_text(RECIPE)
+    np.save(home / "kernel.npy", np.full((3, 3), 1 / 9))
+    monkeypatch.chdir(home)
+    words = ("--recipe", "my.yaml", "--pictures_per_unit", 100)
+    assert run("degrade", "--input", "in", "--output", output, *words) == 3
+    assert run("degrade", "--input", "good", "--output", whole, *words) == 0
+    repair(*output.glob("_failed/*.tar"), "png", png(PHOTO))
+    if trouble == "gone":
+        (home / "my.yaml").unlink()
+    elif trouble == "changed":
+        (home / "my.yaml").write_text(RECIPE.replace("25/255", "50/255"))
+    else:
+        write_files(tmp_path / "other", {})
+        (tmp_path / "other").mkdir()
+        monkeypatch.chdir(tmp_path / "other")
+    manifest = (output / "_ledger" / ".run.json").read_text()
+    assert run("retry", "--output", output) == 0
+    assert files_of(output) == files_of(whole)
+    assert (output / "_ledger" / ".run.json").read_text() == manifest  # whoever replays finds the input as before
+
+
+def test_retry_of_a_restoration_finds_a_model_that_was_named_by_a_relative_path(
+    negative_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = write_files(tmp_path / "in", {"a.png": png(PHOTO), "b.png": b"broken"}), tmp_path / "out"
+    monkeypatch.chdir(negative_model.parent)
+    assert run("restore", "--input", source, "--model", negative_model.name, "--output", output) == 3
+    repair(*output.glob("_failed/*.tar"), "png", png(PHOTO))
+    monkeypatch.chdir(tmp_path)
+    assert run("retry", "--output", output) == 0
+    assert (output / "a.png").read_bytes() == (output / "b.png").read_bytes()

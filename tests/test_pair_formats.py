@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.training_data import rank
-from pipelines.degrade import DegradeJob, degrade_job
+from pipelines.degrade import DegradeJob, degrade_job, plan_degradation
 from pipelines.main import main
 from pipelines.options import DegradeOptions
 from transforms.dead_letters import failed_name
@@ -36,8 +37,9 @@ from transforms.pair_format import PairFormat
 from transforms.pictures import decode
 from transforms.randomness import share_of
 from transforms.raw_arrays import npy_array, npy_bytes
-from transforms.record import clean_field, degraded_field
+from transforms.record import Record, clean_field, degraded_field
 from transforms.storage import OutputStore, describe_file
+from transforms.streaming import StageTimes
 from transforms.unit_pipeline import WorkerOptions, process_unit
 from transforms.units import Unit, plan_units
 from transforms.value_range import samples_digest, to_float
@@ -372,6 +374,37 @@ def test_what_cannot_be_stored_is_refused_before_the_start(options: dict[str, An
         job_of(**options)
 
 
+@pytest.mark.parametrize(
+    ("chain", "blamed"),
+    [
+        ("{resize: {scale: {uniform: [0.3, 0.9]}}}", "resize"),
+        ("{sequence: [{gaussian_blur: {sigma: 1}}, {resize: {scale: {choice: [1/2, 1/4]}}}, round_to_8bit]}", "resize"),
+        ("{sequence: [{resize: {scale: 1/2}}, {maybe: {probability: 0.3, grayscale: {}}}]}", "grayscale"),
+        ("{sequence: [{resize: {scale: {uniform: [0.4, 0.9]}}}, {resize: {scale: 1/2}}]}", "resize"),
+    ],
+)
+def test_sizes_that_are_drawn_are_refused_for_arrow_before_the_start(tmp_path: Path, chain: str, blamed: str) -> None:
+    """Every pair but the first became a dead letter."""
+    recipe = written(tmp_path, f"kind: degradation\ndescription: x\nsource: x\nchannels: rgb\ndegradation: {chain}\n")
+    with pytest.raises(ConfigurationError, match=f"'{blamed}' gives .* write parquet or tar"):
+        job_of(recipe=recipe, patch_size=32, output_format="arrow")
+    for kind in ("tar", "parquet"):
+        assert job_of(recipe=recipe, patch_size=32, output_format=kind).output_format == kind
+
+
+@pytest.mark.parametrize("recipe", ["bsrgan", "sr-x3", "old-photo"])
+def test_sizes_that_are_drawn_on_the_way_to_one_size_fit_into_arrow(recipe: str) -> None:
+    assert job_of(recipe=recipe, patch_size=96, output_format="arrow").output_format == "arrow"
+
+
+@pytest.mark.parametrize(
+    "options", [{"patch_size": 250}, {"patch_size": -4}, {"patch_size": 0, "patches_per_image": -1}]
+)
+def test_patches_that_no_worker_could_cut_are_refused_before_the_start(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="patch_size"):
+        job_of(recipe="bsrgan", **options)
+
+
 @pytest.mark.parametrize("io_threads", [1, 4])
 def test_a_picture_of_another_shape_is_a_dead_letter_of_an_arrow_shard(
     tmp_path: Path, photo: Array, io_threads: int
@@ -656,6 +689,100 @@ def test_what_is_recovered_has_to_fit_into_the_arrow_shard(tmp_path: Path, photo
     ledger = run(job, Unit("s", "dead_letters", (describe_file(str(letters)),)), tmp_path / "out")
     assert [letter["reason"] for letter in ledger["dead_letters"]] == ["size_mismatch"]
     assert len(list(read_arrow(str(tmp_path / "out" / "s.arrow")))) == 21
+
+
+# ---------------------------------------------------------------- many pairs of one picture
+
+
+def everything_in(output: Path) -> dict[str, Any]:
+    """All files, ledgers without the times."""
+    found: dict[str, Any] = {str(path.relative_to(output)): path for path in output.rglob("*") if path.is_file()}
+    for name, path in found.items():
+        found[name] = path.read_bytes()
+        if name.startswith("_ledger") and name.endswith(".json"):
+            found[name] = {key: value for key, value in json.loads(found[name]).items() if key != "timings_s"}
+    return found
+
+
+@pytest.mark.parametrize("kind", [*SHARDS, "folder"])
+@pytest.mark.parametrize(("share", "shard_bytes"), [(0.0, 0), (0.5, 0), (0.0, 20_000)])
+def test_slices_change_no_byte(
+    tmp_path: Path, photo: Array, monkeypatch: pytest.MonkeyPatch, kind: str, share: float, shard_bytes: int
+) -> None:
+    if kind == "folder" and shard_bytes:
+        pytest.skip("a folder has no shards")
+    source = broken_archive(tmp_path / "in", photo, ("03",))
+    job = job_of(output_format=kind, validation_share=share, variants=2, recipe="text-deblur")
+    job = small_shards(job, shard_bytes)
+    found: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    for name, size in (("whole", 2**30), ("sliced", 1), ("halved", 8_000)):
+        monkeypatch.setattr("pipelines.degrade.SLICE_BYTES", size)
+        run(job, source, tmp_path / name)
+        repair(tmp_path / name, photo)
+        letters = Unit("s", "dead_letters", (describe_file(str(tmp_path / name / failed_name("s"))),))
+        first = everything_in(tmp_path / name)
+        run(job, letters, tmp_path / name)
+        found.append((first, everything_in(tmp_path / name)))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0][1]["_ledger/s.json"]["records"]) == 48
+
+
+def test_slices_change_no_byte_of_a_shuffled_shard(
+    shard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (("whole", 2**30), ("sliced", 1)):
+        monkeypatch.setattr("pipelines.degrade.SLICE_BYTES", size)
+        asked = {"patch_size": 24, "patches_per_image": 6, "seed": 4, "shuffle": True, "shards": 2}
+        options = DegradeOptions(input=str(shard), output=str(tmp_path / name), recipe="gaussian-25", **asked)
+        plan, store = plan_degradation(options), OutputStore(options.output)
+        for path, data in plan.lists.items():
+            store.write(path, data)
+        for unit in plan.units:
+            run(degrade_job(options), unit, tmp_path / name)
+    assert len(records_in(tmp_path / "whole")) == 36
+    lists = "_ledger/.shuffle"
+    sliced, whole = (everything_in(tmp_path / name) for name in ("sliced", "whole"))
+    assert {k: v for k, v in sliced.items() if not k.startswith(lists) and not isinstance(v, dict)} == {
+        k: v for k, v in whole.items() if not k.startswith(lists) and not isinstance(v, dict)
+    }
+
+
+def test_memory_does_not_grow_with_the_pairs_of_a_picture(
+    tmp_path: Path, photo: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All pairs of a picture were once made before the first was written."""
+    monkeypatch.setattr("pipelines.degrade.SLICE_BYTES", 2**19, raising=False)
+    source = write_tar(tmp_path / "in" / "s.tar", {"a.png": png(photo)})
+    job = job_of(patch_size=64, clean_format="npy", degraded_format="npy")
+    run(job, source, tmp_path / "warm")
+    peaks = []
+    for count in (40, 400):  # 2.5 MB of pairs, and 25
+        tracemalloc.start()
+        ledger = run(
+            job_of(patch_size=64, patches_per_image=count, clean_format="npy", degraded_format="npy"),
+            source,
+            tmp_path / str(count),
+        )
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(ledger["records"]) == count
+    assert peaks[1] < peaks[0] + 1_500_000
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_pairs_weigh_what_their_files_take(tmp_path: Path, photo: Array, dtype: type) -> None:
+    """16 bit and float clean halves once weighed as 8 bit."""
+    recipe = tmp_path / "warped.yaml"
+    recipe.write_text(BLURRED)
+    pixels = (photo[:120, :120] / (255 if dtype is np.float32 else 1)).astype(dtype)
+    record = Record("a", {"clean.npy": npy_bytes(pixels)})
+    asked = {"recipe": str(recipe), "patch_size": 64, "patches_per_image": 20}
+    work = job_of(**asked, clean_format="npy", degraded_format="npy").load()
+    item = work.decode(record)
+    taken = sum(len(data) for made in work.finish(item, None, StageTimes()) for _, data in made.outputs)
+    assert 0.6 * (item.bytes_held - pixels.nbytes) < taken <= item.bytes_held - pixels.nbytes
+    many = job_of(**asked | {"patches_per_image": 10**6}).load()
+    assert many.decode(record).bytes_held < pixels.nbytes + 20 * 2**20  # a slice is all that stays in memory
 
 
 # ---------------------------------------------------------------- death at any moment

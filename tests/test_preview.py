@@ -14,6 +14,7 @@ from PIL import Image
 from models.degradation import OPERATORS
 from models.degradation.short_form import short_form
 from models.recipes import Pair, load_recipe, shipped_recipes
+from pipelines import preview as preview_verb
 from pipelines.main import main
 from pipelines.preview import PHOTOGRAPH, degraded_cell
 from transforms.contact_sheet import (
@@ -154,7 +155,14 @@ def test_every_shipped_recipe_degrades_the_example(recipe: str, tmp_path: Path) 
         (("--recipe", "noise-zoo", "--output", "s.gif"), 5, ".png, .webp or .jpg"),
         (("--recipe", "noise-zoo", "--output", "s.png", "--input", "absent.png"), 5, "absent.png"),
         (("--recipe", "noise-zoo", "--output", "s.png", "--patch_size", "161"), 5, "hold no patch of 161x161"),
-        (("--recipe", "noise-zoo", "--output", "s.png", "--columns", "-1"), 5, "--columns -1"),
+        (("--recipe", "noise-zoo", "--output", "s.png", "--columns", "-1"), 2, "--columns -1"),
+        (("--recipe", "noise-zoo", "--output", "s.png", "--columns", "400"), 2, "from 0 to 24"),
+        (
+            ("--recipe", "noise-zoo", "--output", "s.png", "--columns", "24", "--rows", "24"),
+            5,
+            "24 columns x 24 rows are 576",
+        ),
+        (("--recipe", "all", "--output", "s.png", "--columns", "4", "--rows", "9"), 5, "name fewer recipes"),
         (("--recipe", "train-dncnn-gray-25", "--output", "s.png"), 5, "a recipe for training"),
         (("--recipe", "noise-zoo"), 2, "--output"),
         (("--recipe", "noise-zoo", "--output", "s.png", "--colums", "3"), 2, "did you mean --columns?"),
@@ -180,6 +188,35 @@ def test_something_that_is_no_picture_is_refused(tmp_path: Path, capsys: pytest.
     words = ("--recipe", "noise-zoo", "--output", tmp_path / "s.png", "--input", tmp_path / "broken.png")
     assert preview(*words) == 5
     assert "not_an_image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("recipe", "side"), [("noise-zoo", 1), ("bsrgan", 1), ("bsrgan", 3)])
+def test_a_picture_too_small_to_cut_is_named_with_its_size(
+    recipe: str, side: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was called flat, and --patch_size was the remedy."""
+    Image.new("RGB", (side, side)).save(tmp_path / "dot.png")
+    assert preview("--recipe", recipe, "--output", tmp_path / "s.png", "--input", tmp_path / "dot.png") == 5
+    complaint = capsys.readouterr().err
+    assert f"{side}x{side} pixels" in complaint
+    assert "choose a larger picture" in complaint
+    assert "--patch_size" not in complaint
+
+
+def test_a_sheet_too_long_for_its_format_is_refused_in_words(
+    tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(preview_verb.LONGEST_SIDES, "WEBP", 200)
+    words = ("--recipe", "noise-zoo", "--input", picture, "--columns", 1, "--rows", 1)
+    assert preview(*words, "--output", tmp_path / "s.webp") == 5
+    assert "WEBP holds 200 a side" in capsys.readouterr().err
+    assert preview(*words, "--output", tmp_path / "s.png") == 0
+
+
+def test_a_single_pixel_is_shown_whole(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    words = ("--recipe", "noise-zoo", "--output", tmp_path / "s.png", "--input", tmp_path / "dot.png", "--whole")
+    assert preview(*words, "--columns", 2, "--rows", 1) == 0
 
 
 def test_small_patches_of_the_example_show_the_whole_face(photo: NDArray[np.uint8]) -> None:

@@ -25,7 +25,7 @@ from transforms.errors import RecordError
 from transforms.formats.arrow import read_arrow
 from transforms.formats.tar import TarWriter, read_tar
 from transforms.pictures import decode
-from transforms.raw_arrays import npy_array
+from transforms.raw_arrays import npy_array, npy_bytes
 from transforms.value_range import samples_digest
 
 INLINE = ("--runner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner", "--quiet")
@@ -368,6 +368,113 @@ def test_a_tar_is_read_only_as_far_as_the_picture(compressed: bool, tmp_path: Pa
             searched.find("8", "png")
 
 
+# ---------------------------------------------------------------- the same up to rounding
+
+
+def nudge(shard: Path, key: str, change: Callable[[NDArray[Any]], object]) -> None:
+    """Makes a shard hold, and its JSON record, a degraded picture that another machine would have come out with."""
+    digests = {}
+
+    def changed(name: str, data: bytes) -> bytes:
+        if not name.startswith(f"{key}.degraded."):
+            return data
+        samples = np.array(npy_array(data) if name.endswith("npy") else decode(data, name).samples)
+        change(samples)
+        digests["degraded"] = samples_digest(samples)
+        return npy_bytes(samples) if name.endswith("npy") else png(samples)
+
+    rewrite(shard, changed)
+    change_json(shard, key, lambda details: details["digests"].update(digests))
+
+
+FIRST = (0, 0, 0)
+
+
+def one_level(samples: NDArray[Any]) -> None:
+    samples[FIRST] ^= 1
+
+
+def two_levels(samples: NDArray[Any]) -> None:
+    samples[FIRST] ^= 2
+
+
+def one_level_of_a_row(samples: NDArray[Any]) -> None:
+    samples[0] ^= 1
+
+
+def a_bit_of_a_float(samples: NDArray[Any]) -> None:
+    samples += np.float32(5e-7)
+
+
+def a_level_of_a_float(samples: NDArray[Any]) -> None:
+    samples[FIRST] += np.float32(1 / 255 if samples[FIRST] < 0.5 else -1 / 255)
+
+
+def a_thousandth_of_a_float(samples: NDArray[Any]) -> None:
+    samples[FIRST] += np.float32(1e-3)
+
+
+def no_number(samples: NDArray[Any]) -> None:
+    samples[FIRST] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("stored", "change", "verdict"),
+    [
+        ("npy", a_bit_of_a_float, "rounding   a: same up to rounding (degraded: "),
+        ("npy", a_level_of_a_float, "rounding   a: same up to rounding (degraded: 1 of 13824 samples differ, by at most 0.00392)"),
+        ("npy", a_thousandth_of_a_float, "DIFFERENT"),
+        ("npy", no_number, "DIFFERENT"),
+        ("png", one_level, "rounding   a: same up to rounding (degraded: 1 of 13824 samples differ, by at most 1)"),
+        ("png", two_levels, "DIFFERENT"),
+        ("png", one_level_of_a_row, "DIFFERENT"),
+    ],
+)  # fmt: skip
+def test_another_kind_of_cpu_is_not_called_another_picture(
+    stored: str,
+    change: Callable[[NDArray[Any]], object],
+    verdict: str,
+    tmp_path: Path,
+    clean: Path,
+    photo: NDArray[np.uint8],
+    recipe: Path,
+    replay: Replay,
+) -> None:
+    """BLAS of Haswell and of Skylake add up in another order: 5e-7 in floats, which the replay called DIFFERENT."""
+    write_tar(tmp_path / "s.tar", {"a.png": png(photo[:64, :72]), "b.png": png(photo[64:128, :72])})
+    words = ("--recipe", recipe, "--degraded_format", stored, "--whole")
+    degrade("--input", tmp_path / "s.tar", "--output", tmp_path / "pairs", *words)
+    shard = tmp_path / "pairs" / "s.tar"
+    nudge(shard, "a", change)
+    code, said, err = replay("--shard", shard, "--sample", 2)
+    first, second, total = said.splitlines()
+    assert first.startswith(verdict), (said, err)
+    assert second == "same       b"
+    is_same = verdict != "DIFFERENT"
+    assert code == (0 if is_same else 6)
+    counted = "1 same up to rounding, 0 different" if is_same else "1 different"
+    assert total == f"2 pairs made again: 1 same, {counted}"
+
+
+def test_a_picture_that_is_near_but_not_the_recorded_one_is_different(
+    tmp_path: Path, made: Path, replay: Replay
+) -> None:
+    """Only what stands in the shard unchanged and without loss tells how far apart two machines are."""
+    copy = copied(made, tmp_path)
+    change_json(
+        copy / "clean-0.tar", "in/0-p00000", lambda details: details["digests"].update(degraded="0" * 32)
+    )  # the shard's picture is the one that is made again, and neither is the recorded one
+    assert replay("--shard", copy / "clean-0.tar", "--key", "in/0-p00000")[0] == 6
+
+
+def test_grey_pairs_in_webp_are_the_same(tmp_path: Path, photo: NDArray[np.uint8], replay: Replay) -> None:
+    """WebP has no grey: three equal channels were called another picture."""
+    write_tar(tmp_path / "s.tar", {"a.png": png(photo[:40, :48, 0])})
+    words = ("--recipe", "gaussian-25", "--clean_format", "webp", "--degraded_format", "webp")
+    degrade("--input", tmp_path / "s.tar", "--output", tmp_path / "pairs", *words)
+    assert replay("--shard", tmp_path / "pairs", "--key", "a")[0] == 0
+
+
 # ---------------------------------------------------------------- different
 
 
@@ -494,3 +601,18 @@ def test_pairs_made_again_never_overwrite_the_shard(made: Path, replay: Replay) 
 )
 def test_a_key_or_a_sample_is_needed(words: tuple[str, ...], made: Path, replay: Replay) -> None:
     assert replay("--shard", made, *words)[0] == 2
+
+
+def test_pairs_with_a_margin_have_two_halves_of_one_size_and_are_made_again(
+    tmp_path: Path, photo: NDArray[np.uint8], replay: Replay
+) -> None:
+    (tmp_path / "clean").mkdir()
+    (tmp_path / "clean" / "a.png").write_bytes(png(photo[:128, :160]))
+    pairs = tmp_path / "pairs"
+    degrade("--input", tmp_path / "clean", "--output", pairs, "--recipe", "motion-patches", "--patches_per_image", 5)
+    shard = next(pairs.glob("*.tar"))
+    for record in read_tar(str(shard)):
+        sizes = {decode(record.fields[f"{half}.png"], f"{half}.png").samples.shape for half in ("clean", "degraded")}
+        assert sizes == {(30, 30, 3)}
+    code, lines = replay("--shard", shard, "--sample", 5)[:2]
+    assert code == 0, lines

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
+import weakref
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from transforms.dead_letters import failed_name, read_dead_letters
 from transforms.errors import Reason, RecordError, UnitError
+from transforms.formats.arrow import EqualShapes
 from transforms.formats.tar import TarWriter, read_tar, write_record
-from transforms.ledger import is_done, read_ledger
+from transforms.ledger import is_done, ledger_name, read_ledger
+from transforms.ordered_sinks import open_sink
+from transforms.raw_arrays import npy_bytes
 from transforms.record import Record
+from transforms.sinks import SinkPlan
 from transforms.storage import OutputStore, describe_file, list_files
 from transforms.streaming import StageTimes
 from transforms.unit_pipeline import WorkerOptions, process_unit
@@ -195,7 +203,9 @@ def test_an_older_ledger_does_not_vouch_for_newer_bytes(tmp_path: Path, store: O
 
     class DyingStore(OutputStore):
         def write(self, name: str, data: bytes) -> None:
-            raise KilledError
+            if name == ledger_name("in"):
+                raise KilledError
+            super().write(name, data)
 
     with pytest.raises(KilledError):
         process_unit(unit, UppercaseJob(), UppercaseJob().load(), DyingStore(store.root), WorkerOptions())
@@ -247,3 +257,122 @@ def test_loose_files_are_mirrored(tmp_path: Path, store: OutputStore) -> None:
     _, ledger = run(unit, store, UppercaseJob())
     assert store.read("x/a.txt") == b"X/A"
     assert sorted(output["path"] for output in ledger["outputs"]) == ["x/a.txt", "x/b.txt", "y/a.txt"]
+
+
+# ---------------------------------------------------------------- records in slices
+
+
+@dataclass(frozen=True)
+class WordsJob(UppercaseJob):
+    """Makes an output record of each word; `words_each` of them make a slice, 0: all at once, and no slices."""
+
+    words_each: int = 1
+
+    def load(self) -> WordsWork:
+        return WordsWork(self)
+
+
+class WordsWork(UppercaseWork):
+    def __init__(self, job: WordsJob) -> None:
+        super().__init__(job)
+        self._words_each = job.words_each
+        self.most_alive = 0
+
+    def finish(self, item: Item, result: bytes, times: StageTimes) -> Finished | Iterator[Finished]:  # type: ignore[override]
+        words = list(enumerate(result.split()))
+        return self._slices(item, words) if self._words_each else self._slice(item, words)
+
+    def _slices(self, item: Item, words: list[tuple[int, bytes]]) -> Iterator[Finished]:
+        yielded: list[weakref.ref[Finished]] = []
+        for start in range(0, len(words), self._words_each):
+            made = self._slice(item, words[start : start + self._words_each])
+            yielded.append(weakref.ref(made))
+            self.most_alive = max(self.most_alive, sum(each() is not None for each in yielded))
+            yield made
+
+    def _slice(self, item: Item, words: list[tuple[int, bytes]]) -> Finished:
+        if any(word == b"UNWRITABLE" for _, word in words):
+            raise RuntimeError("no such format")
+        rows = [{"key": f"{item.key}-{n}", "index": item.index, "metrics": {"length": len(word)}} for n, word in words]
+        outputs = [(f"{item.key}-{n}.txt", word) for n, word in words]
+        made = Finished(item.key, item.index, outputs, rows, int(words[0][0] == 0), len(words))
+        made.rejected, made.tallies = Counter(short=1), Counter(words=len(words))
+        return made
+
+
+@pytest.mark.parametrize("words_each", [1, 2])
+def test_a_record_in_slices_is_one_record(tmp_path: Path, store: OutputStore, words_each: int) -> None:
+    texts = [b"one two three four five", b"six", b"seven eight nine", b"\xc3\xbc " * 30]
+    unit = shard_of(tmp_path, texts)
+    whole = OutputStore(str(tmp_path / "whole"))
+    _, expected = run(unit, whole, WordsJob(words_each=0))
+    progress: Counter[str] = Counter()
+    job = WordsJob(words_each=words_each)
+    work = job.load()
+    process_unit(unit, job, work, store, WorkerOptions(), lambda n, size: progress.update(records=n, bytes=size))
+    ledger = read_ledger(store, "in") or {}
+    assert store.read("in.tar") == whole.read("in.tar")
+    assert progress == {"records": 4, "bytes": sum(map(len, texts))}
+    slices = sum(-(-len(text.split()) // words_each) for text in texts)
+    assert ledger["counts"] == expected["counts"] | {"rejected_short": slices}
+    assert (ledger["counts"]["records_in"], ledger["counts"]["records_out"]) == (4, 39)
+    assert list(ledger["records"]) == list(expected["records"])
+    assert ledger["tallies"] == expected["tallies"] == {"words": 39}
+    assert work.most_alive <= 3  # the one before, until it is written, and the one to write
+
+
+def test_nothing_stays_of_a_record_whose_last_slice_fails(tmp_path: Path, store: OutputStore) -> None:
+    unit = shard_of(tmp_path, [b"one two", b"three four five unwritable", b"six seven"])
+    _, ledger = run(unit, store, WordsJob())
+    assert contents(store, "in.tar") == {"000-0": b"ONE", "000-1": b"TWO", "002-0": b"SIX", "002-1": b"SEVEN"}
+    assert [(d["key"], d["reason"], d["stage"]) for d in ledger["dead_letters"]] == [("001", "encode_failed", "encode")]
+    assert [row["index"] for row in ledger["records"]] == [0, 0, 2, 2]
+    assert (ledger["counts"]["records_in"], ledger["counts"]["pixels_out"], ledger["tallies"]) == (3, 4, {"words": 4})
+
+
+def test_a_full_disk_is_no_fault_of_the_record(
+    tmp_path: Path, store: OutputStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("transforms.ordered_slices.SpooledOutputs.extend", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(shard_of(tmp_path, [b"one two"]), store, WordsJob())
+
+
+def test_a_record_may_come_in_no_slices_at_all(tmp_path: Path, store: OutputStore) -> None:
+    _, ledger = run(shard_of(tmp_path, [b" ", b"one"]), store, WordsJob())
+    assert contents(store, "in.tar") == {"001-0": b"ONE"}
+    assert (ledger["counts"]["records_in"], ledger["counts"]["records_out"]) == (2, 1)
+
+
+def test_a_refused_record_binds_no_later_one(tmp_path: Path, store: OutputStore) -> None:
+    """It once did where it was the first: its own first pair said what shape a shard of nothing has."""
+
+    def record(key: str, *shapes: tuple[int, ...]) -> Finished:
+        pairs = [(f"{key}-{n}", npy_bytes(np.zeros(shape, np.uint8))) for n, shape in enumerate(shapes)]
+        outputs = [(f"{name}.{role}.npy", data) for name, data in pairs for role in ("clean", "degraded")]
+        return Finished(key, 0, outputs, [{"key": name, "index": 0} for name, _ in pairs])
+
+    (tmp_path / "scratch").mkdir()
+    for ordered in (False, True):
+        with closing(open_sink(SinkPlan("arrow", "u", ordered=ordered), store, tmp_path / "scratch", None)) as sink:
+            sink.write(record("none"))
+            for _ in range(2):
+                with pytest.raises(RecordError, match="4x4x1 uint8, those before it are 8x8x1"):
+                    sink.write(record("a", (8, 8, 1), (4, 4, 1)))
+            sink.write(record("b", (8, 8, 3), (8, 8, 3)))
+            with pytest.raises(RecordError, match="4x4x1 uint8, those before it are 8x8x3"):
+                sink.write(record("c", (8, 8, 3), (4, 4, 1)))
+            sink.write(record("d", (8, 8, 3)))
+            assert [output["records"] for output in sink.publish()] == [3]
+
+
+def test_a_refused_pair_leaves_no_shape_behind() -> None:
+    shapes = EqualShapes()
+    small, large = (npy_bytes(np.zeros((side, side, 1), np.uint8)) for side in (4, 8))
+    shapes.admit("a", [("clean.npy", small)])
+    with pytest.raises(RecordError, match="the clean picture of 'b'"):
+        shapes.admit("b", [("degraded.npy", large), ("clean.npy", large)])
+    shapes.admit("c", [("clean.npy", small), ("degraded.npy", small)])

@@ -19,7 +19,7 @@ from transforms.errors import RecordError
 from transforms.ledger import LEDGER_FOLDER, MANIFEST, ledger_name, read_ledger, read_ledgers, samples_name
 from transforms.record import split_member_name
 from transforms.shuffle import LISTS_FOLDER, list_name
-from transforms.storage import OutputStore
+from transforms.storage import OutputStore, filesystem_of
 
 _LEDGER, _NOTE = ".json", ".outputs"
 _NOT_UNITS = (MANIFEST.removeprefix(f"{LEDGER_FOLDER}/"), LISTS_FOLDER.removeprefix(f"{LEDGER_FOLDER}/") + "/")
@@ -29,7 +29,8 @@ class EarlierOutputs:
     """The outputs of a unit's earlier runs.
 
     Args:
-        plain_name: the name of the one output that this run will surely write; None if that is not known.
+        plain_name: the name of the one output that this run will surely write, and the same command again after a death;
+            None if that is not known.
     """
 
     def __init__(self, store: OutputStore, unit_name: str, plain_name: str | None = None) -> None:
@@ -125,6 +126,7 @@ def remove_replaced(store: OutputStore, planned: Collection[str], verb: str, *, 
     Returns:
         The number of outputs removed; 0 also where a unit has no ledger, so that the run is not complete.
     """
+    filesystem_of(store.root)[0].invalidate_cache()  # listed before the workers wrote their ledgers
     names, planned = store.names(LEDGER_FOLDER), set(planned)
     with_ledger, with_note = _units_with(_LEDGER, names), _units_with(_NOTE, names)
     if planned - with_ledger:

@@ -154,9 +154,7 @@ def _records(unit: Unit, retried: Mapping[str, Any] | None) -> Iterator[Record]:
     return (record for record in read_unit(unit) if record.index in open_letters)
 
 
-def _consume(
-    run: UnitRun, records: Iterator[Record], sink: Sink, ledger: Ledger, keeper: SampleKeeper
-) -> Counter[str]:
+def _consume(run: UnitRun, records: Iterator[Record], sink: Sink, ledger: Ledger, keeper: SampleKeeper) -> Counter[str]:
     totals: Counter[str] = Counter(records_in=0, records_out=0, pixels_in=0, pixels_out=0)
     tallies: Counter[str] = Counter()
     for finished in run.results(records):

@@ -100,6 +100,10 @@ def plan_units(patterns: str, *, pictures_per_unit: int = PICTURES_PER_UNIT, uni
 
     Shards of columns (Parquet, Arrow) count where they are named, or stand in a folder without tars and pictures.
 
+    Loose pictures of a folder are called by their path below it. Pictures that are named one by one (lists, globs), and all
+    shards, have the shortest names that tell them apart: a twin from another folder gives all of them longer names, which
+    makes other keys, other draws and other units.
+
     Args:
         pictures_per_unit: loose pictures in a group, about.
         units: cut loose pictures into so many groups, about, instead.
@@ -207,7 +211,11 @@ def _shard_kind(url: str) -> UnitKind:
 
 
 def _short_names(urls: Sequence[str]) -> list[str]:
-    """Base names where these are unique, otherwise with as many parent folders as all of them need."""
+    """Base names where these are unique, otherwise with as many parent folders as all of them need.
+
+    So a name depends on the other files that are named: with a twin from another folder, all of them grow a folder longer. A
+    folder that is listed whole keeps its own names whatever is added.
+    """
     for depth in range(1, 64):
         names = ["/".join(PurePosixPath(url.split("://")[-1]).parts[-depth:]) for url in urls]
         if len(set(names)) == len(set(urls)):

@@ -34,7 +34,9 @@ BOUNDARY = Wording(
 SIZE = Quantity(meaning="side of the kernel in pixels; 0: as far as four sigma", minimum=0, maximum=1001, integer=True)
 SIGMA_X = Quantity(meaning="standard deviation along the first axis, in pixels", above=0)
 SIGMA_Y = Quantity(meaning="standard deviation along the second axis, in pixels", above=0)
-SIGMA_Y_OR_SAME = Quantity(meaning="standard deviation along the second axis, in pixels; 0: as along the first", minimum=0)
+SIGMA_Y_OR_SAME = Quantity(
+    meaning="standard deviation along the second axis, in pixels; 0: as along the first", minimum=0
+)
 ANGLE = Quantity(meaning="direction in degrees, counter-clockwise from the horizontal")
 
 
@@ -145,7 +147,9 @@ class GeneralisedGaussianBlur(KernelBlur):
     @staticmethod
     def kernel(parameters: Parameters) -> Kernel:
         p = parameters
-        return blur_kernels.generalised_gaussian(p["sigma_x"], p["sigma_y"] or p["sigma_x"], p["angle_deg"], p["beta"], p["size"])
+        return blur_kernels.generalised_gaussian(
+            p["sigma_x"], p["sigma_y"] or p["sigma_x"], p["angle_deg"], p["beta"], p["size"]
+        )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Finds recipes: by the name of one that ships, or by path or URL."""
+"""Finds recipes: by the name of one that ships, by path or URL, or as the JSON that another run has noted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def load_recipe(name_or_path: str) -> Recipe:
     """Loads a degradation recipe.
 
     Args:
-        name_or_path: name of a shipped recipe (`gaussian-25`), or path or URL of a YAML file.
+        name_or_path: name of a shipped recipe (`gaussian-25`), path or URL of a YAML file, or what `Recipe.to_json` gave,
+            as JSON text.
 
     Raises:
         ConfigurationError: no such recipe, or one line `FILE:LINE: PATH: what is wrong` for each mistake in it.
@@ -47,6 +48,8 @@ def read_recipe_text(name_or_path: str) -> tuple[str, str]:
         ConfigurationError: no such file, it can't be opened, or it is not UTF-8.
     """
     url = str(name_or_path)
+    if url.startswith("{"):
+        return url, "recipe.json"
     if "/" not in url and not url.endswith(_ENDINGS):
         url = str(_shipped_file(url))
     try:

@@ -86,7 +86,7 @@ class Recipe:
         name: default: that of the file, without its ending.
         degradation: an operator or a chain.
         description, source: for a person: what it is for, and the paper and section that it follows.
-        channels: the clean picture is taken "as_is", or made "gray", "luma" or "rgb" (see `models.recipes.channels`) before all else.
+        channels: the clean picture is taken "as_is", or made "gray", "luma" or "rgb" (`models.recipes.channels`) before all else.
         patches: None for whole pictures.
         store: file type of the degraded picture: "png" clips and rounds, "npy" keeps float32 as it is.
         crop_to_multiple: the clean picture loses rows at the bottom and columns at the right until both sides are

@@ -18,14 +18,14 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is loaded
 
-import numpy as np  # noqa: E402
-from material import photographs  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
-from PIL import Image  # noqa: E402
+import numpy as np
+from material import photographs
+from numpy.typing import NDArray
+from PIL import Image
 
-from models.recipes import Pair, Recipe, load_recipe, shipped_recipes  # noqa: E402
-from models.recipes.loader import FOLDER  # noqa: E402
-from transforms.allocator import keep_freed_memory  # noqa: E402
+from models.recipes import Pair, Recipe, load_recipe, shipped_recipes
+from models.recipes.loader import FOLDER
+from transforms.allocator import keep_freed_memory
 
 SECONDS, ROUNDS = 1.0, 3
 
