@@ -79,8 +79,8 @@ def execute(run: Run, *, say: bool = True) -> int:
     if is_dry_run(pipeline.options):
         return rehearse(run, pipeline, say=say)
     _refuse_private_memory(run)
-    replaced = _units_to_replace(run)
     run.store.check_writable()
+    replaced = _units_to_replace(run)
     run.store.sweep(LEFTOVERS_AFTER_S, time.time())
     todo, done = divide(run)
     started = time.monotonic()
