@@ -167,12 +167,12 @@ def test_the_adjoint_is_the_adjoint(example, key):
 @pytest.mark.parametrize("example", LINEAR, ids=label)
 @pytest.mark.parametrize("shape", ODD_SHAPES, ids=str)
 def test_the_adjoint_is_the_adjoint_at_unusual_sizes(example, shape):
-    try:
-        operator, parameters = drawn(example, shape, "a")
-        height, width, channels = operator.output_shape(shape, parameters)
-    except ValueError as error:
-        assert "fit" in str(error)  # a kernel that is larger than the picture, and the boundary "valid"
+    announced = announced_shape(example, shape)
+    if announced is None:  # a kernel that is larger than the picture
+        assert "valid" in json.dumps(example)
         return
+    operator, parameters = drawn(example, shape, "a")
+    height, width, channels = announced
     assert isinstance(operator, LinearOperator)
     x = generator(1, "x").standard_normal((shape[2], *shape[:2]), dtype=np.float32)
     y = generator(2, "y").standard_normal((channels, height, width), dtype=np.float32)
@@ -197,6 +197,15 @@ def test_the_adjoint_of_a_chain_runs_backwards_through_every_linear_operator():
     forward = chain.apply(x, {"steps": steps})
     y = generator(2, "y").standard_normal(forward.shape, dtype=np.float32)
     assert relative_mismatch(forward, y, x, replay_adjoint(y, steps, shape)) < 1e-5
+
+
+def announced_shape(example: Any, shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
+    """Of the result; None where the operator refuses a picture of this shape."""
+    try:
+        operator, parameters = drawn(example, shape, "a")
+        return operator.output_shape(shape, parameters)
+    except ValueError:
+        return None
 
 
 def keeps_shape(example: Any, shape: tuple[int, int, int]) -> bool:

@@ -1,10 +1,10 @@
 """How the two pictures of a pair are stored.
 
-    png, webp      lossless; samples clipped to [0, 1] and rounded to the depth of the source, WebP to 8 bit
-    jpeg           the same in 8 bit, then coded with loss: small, where the clean half need not be exact
-    npy            raw: clean as uint8 or uint16 (float32 if the source is), degraded as float32 as computed, neither clipped
-                   nor rounded
-    npy-rounded    degraded only: raw, clipped and rounded as for png
+png, webp      lossless; samples clipped to [0, 1] and rounded to the depth of the source, WebP to 8 bit
+jpeg           the same in 8 bit, then coded with loss: small, where the clean half need not be exact
+npy            raw: clean as uint8 or uint16 (float32 if the source is), degraded as float32 as computed, neither clipped
+               nor rounded
+npy-rounded    degraded only: raw, clipped and rounded as for png
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def to_u8(samples: Samples) -> NDArray[np.uint8]:
 
 
 def samples_digest(samples: Samples) -> str:
-    """The first 128 bits of SHA-256, as hex, of type, shape and samples: equal digests are equal pictures, whatever file holds them.
+    """SHA-256 of type, shape and samples, 128 bits as hex: equal digests are equal pictures, whatever file holds them.
 
     Args:
         samples: uint8, uint16 or float32 of any shape; hashed in C order and little endian.
@@ -50,7 +50,7 @@ def samples_digest(samples: Samples) -> str:
     digest = hashlib.sha256(_described(samples.dtype, samples.shape))
     little_endian = samples if sys.byteorder == "little" else samples.astype(samples.dtype.newbyteorder("<"))
     digest.update(np.ascontiguousarray(little_endian).data)
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]
 
 
 @lru_cache(maxsize=64)

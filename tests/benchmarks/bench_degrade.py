@@ -88,8 +88,7 @@ def against_codecs(shards: Path, scratch: Path, pairs: int, patches: int, rounds
 def two_workers(shards: Path, scratch: Path, patches: int, rounds: int) -> bool:
     speedups = []
     for number in range(rounds):
-        # Twice the pairs of the codecs' part: what a run costs to start is shared by nobody.
-        one, two = (degrade(shards, scratch / "pairs", 2 * patches, workers) for workers in (1, 2))
+        one, two = (degrade(shards, scratch / "pairs", patches, workers) for workers in (1, 2))
         speedups.append(one.wall_s / two.wall_s)
         print(f"  round {number + 1}, 1 worker: {describe(one)}")
         print(f"  round {number + 1}, 2 workers: {describe(two)}", flush=True)
