@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,3 +51,40 @@ def negative_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "negative.onnx"
     onnx.save(model, path)
     return path
+
+
+CHANGES = ("replace", "remove", "unlink")  # of os: how an output on this machine changes
+
+
+@pytest.fixture(scope="session")
+def in_a_fork() -> Callable[..., int]:
+    """Runs an action in a forked child, where Beam need not be imported again; returns the wait status."""
+
+    def run(action: Callable[[], object], dies_at: int | None = None, also: tuple[str, ...] = ()) -> int:
+        """`dies_at`: the child kills itself right before so many-th change; `also`: other functions of os that count."""
+        child = os.fork()
+        if child == 0:
+            code = 99
+            try:
+                if dies_at is not None:
+                    _die_at(dies_at, (*CHANGES, *also))
+                code = int(action() or 0)  # type: ignore[call-overload]
+            finally:
+                os._exit(code)
+        return os.waitpid(child, 0)[1]
+
+    return run
+
+
+def _die_at(number: int, changes: tuple[str, ...]) -> None:
+    left = [number]
+    for name in changes:
+        original = getattr(os, name)
+
+        def counted(*arguments: Any, _original: Callable[..., Any] = original, **options: Any) -> Any:
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+            return _original(*arguments, **options)
+
+        setattr(os, name, counted)

@@ -364,7 +364,7 @@ def test_tars_of_every_kind_are_walked_as_tarfile_does(tmp_path: Path, style: in
 
 
 def test_a_column_of_many_pages_and_groups_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transforms.formats.parquet.GROUP_BYTES", 3 << 20)
+    monkeypatch.setattr("transforms.formats.columns.GROUP_BYTES", 3 << 20)
     writer = ParquetWriter(tmp_path / "x.parquet", {})
     sizes = generator(1, "sizes").integers(0, 90_000, 200).tolist()
     for number, size in enumerate(sizes):

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import tarfile
 import tracemalloc
 from collections.abc import Callable
@@ -290,8 +289,7 @@ def test_parquet_holds_the_very_records_of_the_tar(shard: Path, tmp_path: Path) 
 
 
 def test_row_groups_are_bounded_by_bytes(shard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("parquet", "arrow"):
-        monkeypatch.setattr(f"transforms.formats.{module}.GROUP_BYTES", 12_000)
+    monkeypatch.setattr("transforms.formats.columns.GROUP_BYTES", 12_000)
     run(job_of(output_format="parquet", clean_format="npy", degraded_format="npy-rounded"), shard, tmp_path / "p")
     run(job_of(output_format="arrow"), shard, tmp_path / "a")
     file = pq.ParquetFile(tmp_path / "p" / "s.parquet")
@@ -788,44 +786,12 @@ def test_pairs_weigh_what_their_files_take(tmp_path: Path, photo: Array, dtype: 
 # ---------------------------------------------------------------- death at any moment
 
 
-def in_a_fork(action: Callable[[], object]) -> int:
-    child = os.fork()
-    if child == 0:
-        code = 99
-        try:
-            action()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitpid(child, 0)[1]
-
-
-def dying_at(number: int, action: Callable[[], object]) -> Callable[[], object]:
-    """An action that dies by SIGKILL right before the `number`-th change to the output (a rename or a removal)."""
-
-    def run_and_die() -> object:
-        left = [number]
-        for name in ("replace", "remove", "unlink"):
-            original = getattr(os, name)
-
-            def counted(*arguments: object, _original: Callable[..., object] = original, **options: object) -> object:
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                left[0] -= 1
-                return _original(*arguments, **options)
-
-            setattr(os, name, counted)
-        return action()
-
-    return run_and_die
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork beside threads: the child only runs our action
 @pytest.mark.parametrize(
     ("kind", "shard_bytes", "share"), [("parquet", 0, 0.0), ("tar", 20_000, 0.0), ("arrow", 20_000, 0.4)]
 )
 def test_death_between_any_two_writes_leaves_nothing_half_done(
-    tmp_path: Path, photo: Array, kind: str, shard_bytes: int, share: float
+    tmp_path: Path, photo: Array, in_a_fork: Callable[..., int], kind: str, shard_bytes: int, share: float
 ) -> None:
     """Over the outputs of a finer division in another format, which have to go in the end."""
     source = broken_archive(tmp_path / "in", photo, ("02",))
@@ -841,7 +807,7 @@ def test_death_between_any_two_writes_leaves_nothing_half_done(
     for number in range(60):
         output = tmp_path / f"killed-{number}"
         shutil.copytree(tmp_path / "earlier", output)
-        status = in_a_fork(dying_at(number, lambda output=output: run(job, source, output)))
+        status = in_a_fork(lambda output=output: run(job, source, output) and None, dies_at=number)
         if os.WIFEXITED(status):
             assert os.WEXITSTATUS(status) == 0
             break

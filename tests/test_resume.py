@@ -55,38 +55,6 @@ def shards(output: Path) -> dict[str, str]:
     return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
-def in_a_fork(action: Callable[[], object]) -> int:
-    """Runs an action in a forked child: Beam is imported once for all of them. Returns the wait status."""
-    child = os.fork()
-    if child == 0:
-        code = 99
-        try:
-            code = int(action() or 0)  # type: ignore[call-overload]
-        finally:
-            os._exit(code)
-    return os.waitpid(child, 0)[1]
-
-
-def kill_at(number: int, words: list[str]) -> Callable[[], object]:
-    """Runs a command that dies by SIGKILL right before the `number`-th change to the output (a rename or a removal)."""
-
-    def action() -> object:
-        left = [number]
-        for name in ("replace", "remove", "unlink"):
-            original = getattr(os, name)
-
-            def counted(*arguments: object, _original: Callable[..., object] = original, **options: object) -> object:
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                left[0] -= 1
-                return _original(*arguments, **options)
-
-            setattr(os, name, counted)
-        return main(words)
-
-    return action
-
-
 def results(output: Path) -> dict[str, str]:
     """All that a run makes, but for what holds times: ledgers and the report."""
     files = {str(path.relative_to(output)): path for path in output.rglob("*") if path.is_file()}
@@ -117,7 +85,12 @@ def restore_tars(archive: Path, output: Path) -> list[str]:
     [(degrade_to_tars, 15, 20), (degrade_to_files, 5, 20), (restore_tars, 10, 15)],
 )
 def test_sigkill_between_any_two_writes_changes_nothing(
-    archive: Path, tmp_path: Path, words_for: Callable[[Path, Path], list[str]], records: int, changes: int
+    archive: Path,
+    tmp_path: Path,
+    in_a_fork: Callable[..., int],
+    words_for: Callable[[Path, Path], list[str]],
+    records: int,
+    changes: int,
 ) -> None:
     whole = tmp_path / "whole"
     assert in_a_fork(lambda: main(words_for(archive, whole))) == 0
@@ -126,7 +99,7 @@ def test_sigkill_between_any_two_writes_changes_nothing(
     for number in range(100):
         output = tmp_path / f"killed-{number}"
         words = words_for(archive, output)
-        status = in_a_fork(kill_at(number, words))
+        status = in_a_fork(lambda words=words: main(words), dies_at=number)
         if os.WIFEXITED(status):
             assert os.WEXITSTATUS(status) == 0
             break

@@ -7,10 +7,8 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -135,42 +133,10 @@ def test_nothing_goes_before_the_new_run_has_succeeded(
     assert set(results(output)) == {"shuffled-00000.tar", "shuffled-00001.tar"}
 
 
-def in_a_fork(action: Callable[[], object]) -> int:
-    """Runs an action in a forked child: Beam is imported once for all of them. Returns the wait status."""
-    child = os.fork()
-    if child == 0:
-        code = 99
-        try:
-            code = int(action() or 0)  # type: ignore[call-overload]
-        finally:
-            os._exit(code)
-    return os.waitpid(child, 0)[1]
-
-
-def killed_at(number: int, words: list[str]) -> int:
-    """Runs a command that dies by SIGKILL right before the `number`-th change to the output; the wait status."""
-
-    def action() -> object:
-        left = [number]
-        for name in ("replace", "remove", "unlink", "rmdir"):
-            original = getattr(os, name)
-
-            def counted(*arguments: Any, _original: Callable[..., Any] = original, **options: Any) -> object:
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                left[0] -= 1
-                return _original(*arguments, **options)
-
-            setattr(os, name, counted)
-        return main(words)
-
-    return in_a_fork(action)
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork beside threads: the child only runs our command
 @pytest.mark.parametrize("way", ["two shuffled shards", "fewer files"])
 def test_whatever_moment_it_dies_at_the_same_command_leaves_only_its_own(
-    pictures: Path, tmp_path: Path, way: str
+    pictures: Path, tmp_path: Path, in_a_fork: Callable[..., int], way: str
 ) -> None:
     first = ("--patches_per_image", "2", "--output_format", "folder", "--pictures_per_unit", "3")
     assert in_a_fork(lambda: main(words_for(pictures, tmp_path / "whole", *WAYS[way]))) == 0
@@ -180,7 +146,7 @@ def test_whatever_moment_it_dies_at_the_same_command_leaves_only_its_own(
     for number in range(0, 400, 23):
         output = shutil.copytree(tmp_path / "first", tmp_path / f"killed-{number}")
         words = words_for(pictures, output, *WAYS[way])
-        status = killed_at(number, words)
+        status = in_a_fork(lambda words=words: main(words), dies_at=number, also=("rmdir",))
         if os.WIFEXITED(status):
             assert os.WEXITSTATUS(status) == 0
             break
@@ -192,12 +158,15 @@ def test_whatever_moment_it_dies_at_the_same_command_leaves_only_its_own(
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_an_interrupted_change_of_mind_leaves_nothing_behind(pictures: Path, tmp_path: Path) -> None:
+def test_an_interrupted_change_of_mind_leaves_nothing_behind(
+    pictures: Path, tmp_path: Path, in_a_fork: Callable[..., int]
+) -> None:
     """A unit that was begun again, and of which the next command knows nothing, once left its old shard."""
     output = tmp_path / "out"
     degrade(pictures, output, *WAYS["plain"])
     for number in range(3, 12, 2):
-        killed_at(number, words_for(pictures, output, *WAYS["plain"], "--seed", str(number)))
+        words = words_for(pictures, output, *WAYS["plain"], "--seed", str(number))
+        in_a_fork(lambda words=words: main(words), dies_at=number, also=("rmdir",))
     degrade(pictures, output, *WAYS["two shuffled shards"])
     assert set(results(output)) == {"shuffled-00000.tar", "shuffled-00001.tar"}
 

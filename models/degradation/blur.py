@@ -130,7 +130,20 @@ class AnisotropicGaussianBlur(KernelBlur):
 
 
 @dataclass(frozen=True)
-class GeneralisedGaussianBlur(KernelBlur):
+class ShapedBlur(KernelBlur):
+    """Base of the blurs whose profile an exponent shapes; round, unless a second width is given."""
+
+    sigma_x: Annotated[Drawable, SIGMA_X]
+    beta: Annotated[
+        Drawable, Quantity(meaning="exponent: the larger, the flatter the top and the steeper the flanks", above=0)
+    ]
+    sigma_y: Annotated[Drawable, SIGMA_Y_OR_SAME] = 0
+    angle_deg: Annotated[Drawable, ANGLE] = 0
+    size: Annotated[Drawable, SIZE] = 0
+
+
+@dataclass(frozen=True)
+class GeneralisedGaussianBlur(ShapedBlur):
     """A Gaussian with another exponent:  k ~ exp(-(q^T S^-1 q)^beta / 2); beta 1 is the Gaussian itself.
 
     Source: Liu et al., "Estimating generalized Gaussian blur kernels for out-of-focus image deblurring", TCSVT 2020;
@@ -138,11 +151,6 @@ class GeneralisedGaussianBlur(KernelBlur):
     """
 
     name: ClassVar[str] = "generalised_gaussian_blur"
-    sigma_x: Annotated[Drawable, SIGMA_X]
-    beta: Annotated[Drawable, Quantity(meaning="exponent: below 1 pointed, above 1 flat-topped", above=0)]
-    sigma_y: Annotated[Drawable, SIGMA_Y_OR_SAME] = 0
-    angle_deg: Annotated[Drawable, ANGLE] = 0
-    size: Annotated[Drawable, SIZE] = 0
 
     @staticmethod
     def kernel(parameters: Parameters) -> Kernel:
@@ -153,18 +161,13 @@ class GeneralisedGaussianBlur(KernelBlur):
 
 
 @dataclass(frozen=True)
-class PlateauBlur(KernelBlur):
+class PlateauBlur(ShapedBlur):
     """A flat top with soft flanks:  k ~ 1 / (1 + (q^T S^-1 q)^beta).
 
     Source: Real-ESRGAN (ICCVW 2021), section 3.1: beta 1 to 2.
     """
 
     name: ClassVar[str] = "plateau_blur"
-    sigma_x: Annotated[Drawable, SIGMA_X]
-    beta: Annotated[Drawable, Quantity(meaning="exponent: the larger, the steeper the flanks", above=0)]
-    sigma_y: Annotated[Drawable, SIGMA_Y_OR_SAME] = 0
-    angle_deg: Annotated[Drawable, ANGLE] = 0
-    size: Annotated[Drawable, SIZE] = 0
 
     @staticmethod
     def kernel(parameters: Parameters) -> Kernel:

@@ -153,12 +153,7 @@ class Choice:
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.options:
-            raise ValueError("choice: the list is empty; name at least one number")
-        if self.weights is not None:
-            if len(self.weights) != len(self.options):
-                raise ValueError(f"{len(self.weights)} weights for {len(self.options)} choices; write one for each")
-            check_weights(self.weights)
+        _check_choice(self.options, self.weights, "number")
 
     def sample(self, rng: np.random.Generator) -> float:
         return self.options[draw_index(rng, self.weights or (1.0,) * len(self.options))]
@@ -182,12 +177,7 @@ class WordChoice:
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.options:
-            raise ValueError("choice: the list is empty; name at least one word")
-        if self.weights is not None:
-            if len(self.weights) != len(self.options):
-                raise ValueError(f"{len(self.weights)} weights for {len(self.options)} choices; write one for each")
-            check_weights(self.weights)
+        _check_choice(self.options, self.weights, "word")
 
     def sample(self, rng: np.random.Generator) -> str:
         if len(self.options) == 1:
@@ -202,6 +192,15 @@ class WordChoice:
 
 
 DrawableWord: TypeAlias = WordChoice | str
+
+
+def _check_choice(options: Sequence[object], weights: Sequence[float] | None, noun: str) -> None:
+    if not options:
+        raise ValueError(f"choice: the list is empty; name at least one {noun}")
+    if weights is not None:
+        if len(weights) != len(options):
+            raise ValueError(f"{len(weights)} weights for {len(options)} choices; write one for each")
+        check_weights(weights)
 
 
 def check_weights(weights: Sequence[float]) -> None:

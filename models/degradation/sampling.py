@@ -37,11 +37,6 @@ BORDER = Wording(
 )
 
 
-def _with_size(drawn: Parameters, shape: Shape, clean_shape: Shape | None) -> dict[str, Any]:
-    before = shape if drawn["relative_to"] == "current" else clean_shape or shape
-    return {**drawn, "size": [resized(side, drawn["scale"], drawn["kernel"]) for side in before[:2]]}
-
-
 def _target(parameters: Parameters) -> dict[str, Any]:
     """Size, or the scale where MATLAB's kernels step by exactly 1 / scale."""
     exact = parameters["relative_to"] == "current" and parameters["kernel"] in MATLAB_KERNELS
@@ -49,11 +44,32 @@ def _target(parameters: Parameters) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Resize(LinearOperator):
-    """Another number of pixels, Y = R X C^T with the matrices of a named kernel; neither clipped nor rounded.
+class Resizing(Operator):
+    """Base of `resize` and `resize_8bit`: which size, by which kernel.
 
     Sides are rounded up by MATLAB's kernels, to the nearest by all others; `size` in the parameters is H, W of the
     result. With `relative_to: clean` a chain of random resizes ends at an exact fraction of the clean picture.
+    """
+
+    scale: Annotated[Drawable, SCALE]
+    kernel: Annotated[DrawableWord, Wording(meaning="named interpolation", options=RESIZE_KERNELS)] = "matlab_bicubic"
+    relative_to: Annotated[DrawableWord, RELATIVE_TO] = "current"
+    border: Annotated[DrawableWord, BORDER] = "symmetric"
+
+    def sample(self, rng: np.random.Generator, shape: Shape, clean_shape: Shape | None = None) -> Parameters:
+        drawn = super().sample(rng, shape, clean_shape)
+        before = shape if drawn["relative_to"] == "current" else clean_shape or shape
+        return {**drawn, "size": [resized(side, drawn["scale"], drawn["kernel"]) for side in before[:2]]}
+
+    @staticmethod
+    def output_shape(shape: Shape, parameters: Parameters) -> Shape:
+        height, width = parameters["size"]
+        return height, width, shape[2]
+
+
+@dataclass(frozen=True)
+class Resize(Resizing, LinearOperator):
+    """Another number of pixels, Y = R X C^T with the matrices of a named kernel; neither clipped nor rounded.
 
     Source: super-resolution since Dong et al., "Image super-resolution using deep convolutional networks", TPAMI 2016
     (matlab_bicubic, 1/2, 1/3, 1/4); Zhang et al., "Designing a practical degradation model", ICCV 2021 (BSRGAN) and
@@ -61,13 +77,6 @@ class Resize(LinearOperator):
     """
 
     name: ClassVar[str] = "resize"
-    scale: Annotated[Drawable, SCALE]
-    kernel: Annotated[DrawableWord, Wording(meaning="named interpolation", options=RESIZE_KERNELS)] = "matlab_bicubic"
-    relative_to: Annotated[DrawableWord, RELATIVE_TO] = "current"
-    border: Annotated[DrawableWord, BORDER] = "symmetric"
-
-    def sample(self, rng: np.random.Generator, shape: Shape, clean_shape: Shape | None = None) -> Parameters:
-        return _with_size(super().sample(rng, shape, clean_shape), shape, clean_shape)
 
     @staticmethod
     def apply(planes: Planes, parameters: Parameters) -> Planes:
@@ -79,14 +88,9 @@ class Resize(LinearOperator):
         kernel, border, scale = parameters["kernel"], parameters["border"], _target(parameters).get("scale")
         return resize_planes_adjoint(planes, shape[:2], scale=scale, kernel=kernel, border=border)
 
-    @staticmethod
-    def output_shape(shape: Shape, parameters: Parameters) -> Shape:
-        height, width = parameters["size"]
-        return height, width, shape[2]
-
 
 @dataclass(frozen=True)
-class Resize8Bit(Operator):
+class Resize8Bit(Resizing):
     """`resize` as MATLAB's imresize does it to 8-bit files: rounded and clipped after each of the two passes.
 
     The published low-resolution pictures of the super-resolution test sets were made so (border: replicate). The
@@ -97,23 +101,12 @@ class Resize8Bit(Operator):
     """
 
     name: ClassVar[str] = "resize_8bit"
-    scale: Annotated[Drawable, SCALE]
     kernel: Annotated[DrawableWord, Wording(meaning="named interpolation", options=MATLAB_KERNELS)] = "matlab_bicubic"
-    relative_to: Annotated[DrawableWord, RELATIVE_TO] = "current"
-    border: Annotated[DrawableWord, BORDER] = "symmetric"
-
-    def sample(self, rng: np.random.Generator, shape: Shape, clean_shape: Shape | None = None) -> Parameters:
-        return _with_size(super().sample(rng, shape, clean_shape), shape, clean_shape)
 
     @staticmethod
     def apply(planes: Planes, parameters: Parameters) -> Planes:
         kernel, border = parameters["kernel"], parameters["border"]
         return resize_planes_8bit(planes, kernel=kernel, border=border, **_target(parameters))
-
-    @staticmethod
-    def output_shape(shape: Shape, parameters: Parameters) -> Shape:
-        height, width = parameters["size"]
-        return height, width, shape[2]
 
 
 @dataclass(frozen=True)

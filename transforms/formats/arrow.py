@@ -12,7 +12,6 @@ Example:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.errors import Reason, RecordError
-from transforms.formats.columns import ARRAYS, GROUP_BYTES, PICTURES, Columns, damaged, field_names, record_of
+from transforms.formats.columns import ARRAYS, PICTURES, ColumnWriter, damaged, field_names, record_of
 from transforms.raw_arrays import npy_array, npy_bytes
 from transforms.record import Record
 from transforms.storage import open_input
@@ -59,37 +58,13 @@ class EqualShapes:
         self._expected = shapes
 
 
-class ArrowWriter:
-    """Writes one file, record batch by record batch: memory depends on `GROUP_BYTES` and the largest pair.
+class ArrowWriter(ColumnWriter):
+    """Writes one file, record batch by record batch; see `ColumnWriter`.
 
     The pictures come as npy files. `EqualShapes` has to be asked before.
-
-    Args:
-        path: of the local file.
-        about: plain JSON for the file's metadata.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        self._path, self._about = path, about
-        self._columns = Columns()
-        self._writer: Any = None
-        self._schema: Any = None
-        self.sha256 = ""
-        self.bytes_written = 0
-
-    def write_record(self, key: str, fields: Sequence[tuple[str, bytes]]) -> None:
-        """Adds a pair.
-
-        Raises:
-            ValueError: a picture that is no npy file.
-        """
-        self._columns.add(key, fields)
-        if self._columns.held_bytes >= GROUP_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not len(self._columns):
-            return
+    def _write_group(self) -> None:
         columns = [
             _tensors(self._columns.values(name))
             if name in PICTURES
@@ -102,17 +77,6 @@ class ArrowWriter:
             options = pa.ipc.IpcWriteOptions(compression=None)
             self._writer = pa.ipc.new_file(str(self._path), self._schema, options=options)
         self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
-        self._columns.clear()
-
-    def close(self) -> None:
-        """Completes the file; a second call does nothing."""
-        self._flush()
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-            with open(self._path, "rb") as written:
-                self.sha256 = hashlib.file_digest(written, "sha256").hexdigest()
-            self.bytes_written = self._path.stat().st_size
 
 
 def _tensors(files: Sequence[bytes]) -> Any:

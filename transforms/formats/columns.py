@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -66,6 +69,51 @@ class Columns:
     def metadata(self, about: Mapping[str, Any]) -> dict[str, str]:
         """For the schema of a file."""
         return {FIELDS: json.dumps(self.fields, sort_keys=True), RUN: json.dumps(about, sort_keys=True)}
+
+
+class ColumnWriter(ABC):
+    """Writes one file, group of rows by group of rows: memory depends on `GROUP_BYTES` and the largest pair.
+
+    Args:
+        path: of the local file.
+        about: plain JSON for the file's metadata.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        self._path, self._about = path, about
+        self._columns = Columns()
+        self._writer: Any = None  # pyarrow's, from the first group on
+        self.sha256 = ""
+        self.bytes_written = 0
+
+    def write_record(self, key: str, fields: Sequence[tuple[str, bytes]]) -> None:
+        """Adds a row.
+
+        Raises:
+            ValueError: a column would hold files of two kinds.
+        """
+        self._columns.add(key, fields)
+        if self._columns.held_bytes >= GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Completes the file; a second call does nothing."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+            with open(self._path, "rb") as written:
+                self.sha256 = hashlib.file_digest(written, "sha256").hexdigest()
+            self.bytes_written = self._path.stat().st_size
+
+    def _flush(self) -> None:
+        if len(self._columns):
+            self._write_group()
+            self._columns.clear()
+
+    @abstractmethod
+    def _write_group(self) -> None:
+        """Writes the rows that `self._columns` holds; the first time it opens `self._writer`."""
 
 
 def field_names(schema: pa.Schema) -> dict[str, str]:

@@ -8,16 +8,13 @@ The same records give the same bytes with the same version of pyarrow.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.errors import RecordError
-from transforms.formats.columns import ARRAYS, GROUP_BYTES, PICTURES, Columns, damaged, field_names, record_of
+from transforms.formats.columns import ARRAYS, PICTURES, ColumnWriter, damaged, field_names, record_of
 from transforms.record import Record
 from transforms.storage import open_input
 
@@ -33,34 +30,10 @@ _COMPRESSION = {"key": "zstd", "json": "zstd"} | dict.fromkeys(
 )
 
 
-class ParquetWriter:
-    """Writes one file, row group by row group: memory depends on `GROUP_BYTES` and the largest pair.
+class ParquetWriter(ColumnWriter):
+    """Writes one file, row group by row group; see `ColumnWriter`."""
 
-    Args:
-        path: of the local file.
-        about: plain JSON for the file's metadata.
-    """
-
-    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        self._path, self._about = path, about
-        self._columns = Columns()
-        self._writer: Any = None
-        self.sha256 = ""
-        self.bytes_written = 0
-
-    def write_record(self, key: str, fields: Sequence[tuple[str, bytes]]) -> None:
-        """Adds a row.
-
-        Raises:
-            ValueError: a column would hold files of two kinds.
-        """
-        self._columns.add(key, fields)
-        if self._columns.held_bytes >= GROUP_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not len(self._columns):
-            return
+    def _write_group(self) -> None:
         if self._writer is None:
             schema = pa.schema(_TYPES, self._columns.metadata(self._about))
             self._writer = pq.ParquetWriter(
@@ -68,17 +41,6 @@ class ParquetWriter:
             )
         columns = [pa.array(self._columns.values(name), kind) for name, kind in _TYPES]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._writer.schema))
-        self._columns.clear()
-
-    def close(self) -> None:
-        """Completes the file; a second call does nothing."""
-        self._flush()
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-            with open(self._path, "rb") as written:
-                self.sha256 = hashlib.file_digest(written, "sha256").hexdigest()
-            self.bytes_written = self._path.stat().st_size
 
 
 def read_parquet(url: str) -> Iterator[Record]:
