@@ -155,8 +155,9 @@ def _batches(run: _Run, data: _Data, options: TrainingOptions, steps: range) -> 
 
 def _descend(run: _Run, degraded: Tensor, clean: Tensor) -> Tensor:
     """One step down the gradient of the mean squared error; the loss stays on the device, so that nothing waits for it."""
+    rate = run.recipe.rate_at(run.step)
     for group in run.optimiser.param_groups:
-        group["lr"] = run.recipe.rate_at(run.step)
+        group["lr"] = rate
     with torch.autocast(run.device.type, torch.bfloat16, enabled=run.recipe.precision == "bfloat16"):
         restored = run.network(degraded)
     if restored.shape != clean.shape:
@@ -167,6 +168,8 @@ def _descend(run: _Run, degraded: Tensor, clean: Tensor) -> Tensor:
     loss = nn.functional.mse_loss(restored.float(), clean)
     run.optimiser.zero_grad()
     torch.autograd.backward(loss)
+    if run.recipe.gradient_clip is not None:
+        nn.utils.clip_grad_value_(run.network.parameters(), run.recipe.gradient_clip / rate)
     run.optimiser.step()
     return loss.detach()
 

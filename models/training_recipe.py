@@ -14,6 +14,7 @@ steps: 40000
 seed: 25
 precision: bfloat16                     of the layers' arithmetic; weights, loss and optimiser stay float32
 learning_rate: {peak: 0.003, warmup_steps: 500, schedule: cosine}
+gradient_clip: 0.0001                   each component stays within -+this / learning rate; without: as it is
 validation: {protocol: "psnr[gray,u8]", degradation: dncnn-25, every: 2000}
 """
 
@@ -28,7 +29,7 @@ from typing import Any
 import yaml
 
 from models.recipes.loader import kind_of, read_recipe_text
-from models.recipes.validation import Definitions, Field, Integer, ListOf, Number, Section, Text, Word, read_text
+from models.recipes.validation import Definitions, Field, Integer, ListOf, Nullable, Number, Section, Text, Word, read_text
 from models.recipes.yaml_nodes import Place, entries_of
 from transforms.errors import ConfigurationError
 
@@ -93,7 +94,11 @@ class Validation:
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """A training run; see the module's example."""
+    """A training run; see the module's example.
+
+    `gradient_clip` is the adjustable clipping of Kim et al., "Accurate image super-resolution using very deep convolutional
+    networks", CVPR 2016, section 3.2: a step of plain descent moves no weight by more than it.
+    """
 
     name: str
     purpose: str
@@ -107,6 +112,7 @@ class TrainingRecipe:
     precision: str = "float32"
     seed: int = 0
     scales: tuple[float, ...] = (1.0,)
+    gradient_clip: float | None = None
     command: str = ""
     cost: str = ""
     reaches: str = ""
@@ -207,6 +213,9 @@ _RECIPE = Section(
         "precision": Field(Word("float32", "bfloat16"), "of the layers", "float32"),
         "scales": Field(ListOf(Number(above=0, maximum=1)), "sizes at which each clean picture is used", (1.0,)),
         "learning_rate": Field(_LEARNING_RATE),
+        "gradient_clip": Field(
+            Nullable(Number(above=0)), "each component of the gradient stays within -+this / learning rate", None
+        ),
         "validation": Field(_VALIDATION),
     },
     _recipe,
