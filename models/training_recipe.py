@@ -29,7 +29,18 @@ from typing import Any
 import yaml
 
 from models.recipes.loader import kind_of, read_recipe_text
-from models.recipes.validation import Definitions, Field, Integer, ListOf, Nullable, Number, Section, Text, Word, read_text
+from models.recipes.validation import (
+    Definitions,
+    Field,
+    Integer,
+    ListOf,
+    Nullable,
+    Number,
+    Section,
+    Text,
+    Word,
+    read_text,
+)
 from models.recipes.yaml_nodes import Place, entries_of
 from transforms.errors import ConfigurationError
 

@@ -13,10 +13,10 @@ from torch import nn
 from models.datasets import PairShards
 from models.datasets.drawn import Floats
 from models.degradation.chains import replay
-from models.degradation.planes import to_planes
 from models.recipes import Drawn, Recipe
 from models.training_data import CleanPicture
 from transforms.metrics import parse_metric
+from transforms.planes import to_planes
 from transforms.value_range import from_float
 
 

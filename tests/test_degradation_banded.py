@@ -7,14 +7,14 @@ import pytest
 import scipy.ndimage
 
 from models.degradation import blur_kernels
-from models.degradation.banded import apply_bands, apply_bands_adjoint, filter_band
-from models.degradation.boundary import BOUNDARIES, OUTSIDE, source_index
 from models.degradation.camera_shake import walk_kernel
 from models.degradation.convolution import convolve
 from models.degradation.noise import GaussianNoise
-from models.degradation.resampling import RESIZE_KERNELS, resize_band
 from models.recipes.patches import Cut
 from models.recipes.recipe import Recipe
+from transforms.planes.banded import apply_bands, apply_bands_adjoint, filter_band
+from transforms.planes.boundary import BOUNDARIES, OUTSIDE, source_index
+from transforms.planes.resampling import RESIZE_KERNELS, resize_band
 from transforms.randomness import generator
 
 RNG = np.random.default_rng(0)

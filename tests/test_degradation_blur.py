@@ -11,7 +11,6 @@ from scipy import ndimage, signal
 
 from models.degradation import blur_kernels, operator_class
 from models.degradation.blur import ComposedBlur, DefocusBlur, GaussianBlur, LinearMotionBlur
-from models.degradation.boundary import BOUNDARIES
 from models.degradation.camera_shake import CameraShakeBlur, RandomWalkBlur, shaken_trajectory
 from models.degradation.convolution import convolve
 from models.degradation.distributions import Uniform, WordChoice
@@ -24,6 +23,7 @@ from models.degradation.motion_labels import (
     motion_vector,
 )
 from models.recipes import Pair, load_recipe
+from transforms.planes.boundary import BOUNDARIES
 from transforms.randomness import generator
 
 SCIPY_MODES = {

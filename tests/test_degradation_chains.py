@@ -28,8 +28,8 @@ from models.degradation import (
     draw_steps,
     replay,
 )
-from models.degradation.planes import Planes
 from models.degradation.protocol import Operator, Parameters, Shape
+from transforms.planes import Planes
 from transforms.randomness import generator
 
 NOISE, SPECKLE, IMPULSE, ROUND = GaussianNoise(0.1), SpeckleNoise(0.2), ImpulseNoise(0.1), RoundTo8Bit()

@@ -12,7 +12,6 @@ from PIL import Image
 
 from models.degradation.coding import DoubleJpeg, Jpeg, Jpeg2000, WebP
 from models.degradation.distributions import Uniform, WordChoice
-from models.degradation.planes import to_image, to_planes
 from models.degradation.protocol import Operator
 from models.degradation.quantisation import (
     BitDepth,
@@ -23,6 +22,7 @@ from models.degradation.quantisation import (
     UniformQuantisation,
 )
 from transforms.errors import RecordError
+from transforms.planes import to_image, to_planes
 from transforms.randomness import generator
 from transforms.value_range import from_float, to_float
 

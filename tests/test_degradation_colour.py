@@ -13,7 +13,7 @@ from skimage import color, exposure
 from models.degradation import operator_class
 from models.degradation.colour import fade_dyes, sepia_matrix
 from models.degradation.layers import LUMA
-from models.degradation.planes import to_planes
+from transforms.planes import to_planes
 
 WHOLE_DYES = {"cyan": 1, "magenta": 1, "yellow": 1, "stain": 0, "black": 0.12}
 

@@ -12,10 +12,10 @@ import yaml
 
 from models.degradation import OPERATORS, Operator, operator_class
 from models.degradation.chains import InOrder, arrays_of, draw_steps, replay_adjoint
-from models.degradation.planes import to_numpy
 from models.degradation.protocol import LinearOperator, settings
 from models.recipes.grammar import recipe_section
 from models.recipes.validation import read_text
+from transforms.planes import to_numpy
 from transforms.randomness import generator
 
 EXAMPLES = yaml.safe_load((Path(__file__).parent / "operator_examples.yaml").read_text("utf-8"))

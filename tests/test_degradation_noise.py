@@ -11,9 +11,9 @@ from scipy import stats
 from models.degradation import GaussianNoise, ImpulseNoise, PoissonNoise, SpeckleNoise, Uniform, replay
 from models.degradation.noise import draw_covariance
 from models.degradation.normals import standard_normal
-from models.degradation.planes import to_image, to_planes
 from models.degradation.protocol import Degradation
 from transforms.errors import ConfigurationError
+from transforms.planes import to_image, to_planes
 from transforms.randomness import from_stream, generator
 
 SAMPLES = 1_000_000

@@ -15,8 +15,10 @@ from scipy import ndimage
 
 from models.degradation.chains import InOrder, draw_steps, replay, shape_after
 from models.degradation.distributions import Uniform, WordChoice
-from models.degradation.planes import to_numpy, to_planes
-from models.degradation.resampling import (
+from models.degradation.sampling import GaussianDecimate, Resize, Resize8Bit
+from models.recipes import Pair, load_recipe
+from transforms.planes import to_numpy, to_planes
+from transforms.planes.resampling import (
     RESIZE_KERNELS,
     resize_band,
     resize_planes,
@@ -24,8 +26,6 @@ from models.degradation.resampling import (
     resize_planes_adjoint,
     resized,
 )
-from models.degradation.sampling import GaussianDecimate, Resize, Resize8Bit
-from models.recipes import Pair, load_recipe
 from transforms.randomness import generator
 from transforms.value_range import from_float
 

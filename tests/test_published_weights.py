@@ -17,8 +17,8 @@ import scipy.io
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.degradation.resampling import resize_planes
 from transforms.metrics import parse_metric
+from transforms.planes.resampling import resize_planes
 from transforms.value_range import from_float, to_float
 
 torch = pytest.importorskip("torch")

@@ -13,10 +13,10 @@ from models.datasets.drawn import refuse_mixed
 from models.datasets.fresh_pairs import FreshPairs
 from models.datasets.resident import ResidentPictures
 from models.degradation.chains import replay_each
-from models.degradation.planes import to_planes
 from models.recipes import Cut, Recipe
 from models.recipes.patches import inner
 from models.training_data import CleanPicture
+from transforms.planes import to_planes
 
 
 class FreshBatches(Dataset[tuple[Tensor, Tensor]]):

@@ -10,11 +10,11 @@ from torch.utils.data import Dataset
 
 from models.datasets.drawn import ATTEMPTS, DrawnPair
 from models.degradation.chains import replay
-from models.degradation.planes import to_planes
 from models.recipes import Drawn, Recipe
 from models.recipes.patches import inner
 from models.training_data import CleanPicture
 from transforms.errors import ConfigurationError
+from transforms.planes import to_planes
 from transforms.randomness import generator
 
 _NEXT_ATTEMPT = 1 << 40  # patch numbers of one draw's attempts; a run has fewer draws

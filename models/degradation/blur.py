@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.degradation import blur_kernels
-from models.degradation.banded import Band, apply_bands, apply_bands_adjoint, filter_band
 from models.degradation.blur_kernels import Kernel
-from models.degradation.boundary import BOUNDARIES
 from models.degradation.convolution import Kernel as AnyKernel
 from models.degradation.convolution import convolve, convolve_adjoint, convolve_each, output_size
 from models.degradation.distributions import Drawable, DrawableWord
-from models.degradation.planes import Planes
 from models.degradation.protocol import LinearOperator, Parameters, Quantity, Shape, Step, Wording
 from models.degradation.table import operator_class
+from transforms.planes import Planes
+from transforms.planes.banded import Band, apply_bands, apply_bands_adjoint, filter_band
+from transforms.planes.boundary import BOUNDARIES
 
 BOUNDARY = Wording(
     meaning="what is read outside the picture; valid: nothing, the result is smaller", options=BOUNDARIES

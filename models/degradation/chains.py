@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.degradation.distributions import check_weights, draw_index
-from models.degradation.planes import Planes, namespace
 from models.degradation.protocol import Degradation, LinearOperator, Operator, Parameters, Shape, Step
 from models.degradation.table import operator_class
 from transforms.errors import ConfigurationError
+from transforms.planes import Planes, namespace
 
 
 def replay(planes: Planes, steps: Sequence[Step]) -> Planes:

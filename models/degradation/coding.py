@@ -16,11 +16,11 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from models.degradation.boundary import pad
 from models.degradation.distributions import Drawable, DrawableWord, Uniform
-from models.degradation.planes import Planes, like, to_numpy
 from models.degradation.protocol import Operator, Parameters, Quantity, Wording
 from transforms.errors import Reason, RecordError
+from transforms.planes import Planes, like, to_numpy
+from transforms.planes.boundary import pad
 
 SUBSAMPLINGS = ("444", "422", "420")
 LARGEST_SIDE = {"JPEG": 65500, "WebP": 16383, "JPEG 2000": 1 << 24}

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from models.degradation.distributions import Drawable, DrawableWord
 from models.degradation.layers import LUMA, Gain, tint
-from models.degradation.planes import Planes, like, namespace
 from models.degradation.protocol import LinearOperator, Operator, Parameters, Quantity, Shape, Wording
+from transforms.planes import Planes, like, namespace
 
 GREY_WEIGHTS = {
     "bt601_full": LUMA,  # MATLAB's rgb2gray and Pillow's "L" are this within 1e-4

@@ -18,8 +18,8 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from models.degradation.blur_kernels import cropped
-from models.degradation.boundary import fold, pad, source_index
-from models.degradation.planes import Planes, fft_of, like, namespace
+from transforms.planes import Planes, fft_of, like, namespace
+from transforms.planes.boundary import fold, pad, source_index
 
 Kernel = NDArray[np.floating[Any]]  # kh x kw
 TILE = 512  # output side of one FFT; larger ones leave the cache
@@ -33,7 +33,7 @@ def convolve(planes: Planes, kernel: Kernel, boundary: str) -> Planes:
     Args:
         planes: ... x H x W.
         kernel: kh x kw.
-        boundary: see `models.degradation.boundary`; with "valid" the result is (H - kh + 1) x (W - kw + 1).
+        boundary: see `transforms.planes.boundary`; with "valid" the result is (H - kh + 1) x (W - kw + 1).
 
     Raises:
         ValueError: "valid" and a kernel larger than the picture.

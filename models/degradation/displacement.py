@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from models.degradation.banded import Band, apply_bands
 from models.degradation.taps import Size
+from transforms.planes.banded import Band, apply_bands
 
 _REACH = 5  # lattice points on either side; the Gaussian is below 4e-6 there
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from models.degradation.banded import Band, apply_bands
+from transforms.planes.banded import Band, apply_bands
 
 _FAR = np.float32(1e12)  # a squared distance
 _CHUNK = 1 << 18  # pixels of discs laid at once: bounds the memory of pictures with very many

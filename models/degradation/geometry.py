@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.degradation.distributions import Drawable
-from models.degradation.planes import Planes
 from models.degradation.protocol import LinearOperator, Parameters, Quantity, Shape
 from models.degradation.taps import Size
 from models.degradation.warps import FilledWord, Places, Reading, Reals, SamplingWord, inside, warp, warp_adjoint
+from transforms.planes import Planes
 
 Coordinates: TypeAlias = Reals
 Map: TypeAlias = Callable[[Coordinates, Coordinates], tuple[Coordinates, Coordinates]]  # x (1 x W), y (n x 1) -> x', y'

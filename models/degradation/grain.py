@@ -15,11 +15,11 @@ from typing import Annotated, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.degradation.banded import Band, apply_bands, filter_band
 from models.degradation.distributions import Drawable, DrawableWord
 from models.degradation.noise import SharedOrNot, normal_numbers
-from models.degradation.planes import Planes, like, namespace
 from models.degradation.protocol import Operator, Parameters, Quantity, Wording
+from transforms.planes import Planes, like, namespace
+from transforms.planes.banded import Band, apply_bands, filter_band
 from transforms.randomness import from_stream
 
 KERNELS = ("gaussian", "box")

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.degradation.distributions import Drawable
-from models.degradation.planes import Planes, like
 from models.degradation.protocol import LinearOperator, Operator, Parameters, Quantity, Shape
+from transforms.planes import Planes, like
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, full swing
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from models.degradation.displacement import draw_field
 from models.degradation.distributions import Drawable
-from models.degradation.planes import Planes
 from models.degradation.protocol import LinearOperator, Parameters, Quantity, Shape
 from models.degradation.taps import Part, Size, Taps, Term, gather, scatter
 from models.degradation.warps import FilledWord
+from transforms.planes import Planes
 from transforms.randomness import from_stream
 
 Vectors: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # u (to the right) and v (downwards), in pixels

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from models.degradation.distributions import Drawable, DrawableWord
 from models.degradation.normals import standard_normal
-from models.degradation.planes import Planes, like, namespace, to_numpy
 from models.degradation.protocol import Operator, Parameters, Quantity, Shape, Wording
+from transforms.planes import Planes, like, namespace, to_numpy
 from transforms.randomness import from_stream
 
 _BLOCK_SAMPLES = 1 << 20

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from models.degradation.blur_kernels import line
 from models.degradation.convolution import Kernel, convolve, convolve_adjoint
 from models.degradation.distributions import Drawable
-from models.degradation.planes import Planes, like, namespace
 from models.degradation.protocol import LinearOperator, Parameters, Quantity, Shape
 from models.degradation.taps import Size
 from models.degradation.warps import FilledWord
+from transforms.planes import Planes, like, namespace
 from transforms.randomness import from_stream
 
 HARMONICS = 6  # of the outline, from the second on: the first would only shift it
@@ -76,7 +76,7 @@ def move_object(planes: Planes, mask: NDArray[np.float32], kernel: Kernel, bound
         planes: C x H x W.
         mask: m, H x W, what the object covers of each pixel, 0 to 1.
         kernel: k, its motion during the exposure, of sum 1.
-        boundary: see `models.degradation.boundary`; not "valid".
+        boundary: see `transforms.planes.boundary`; not "valid".
     """
     shape = like(mask, planes)
     return (1 - convolve(shape, kernel, boundary)) * planes + convolve(shape * planes, kernel, boundary)

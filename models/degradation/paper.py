@@ -10,13 +10,13 @@ from typing import Annotated, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.degradation.banded import apply_bands, filter_band
 from models.degradation.blur_kernels import gaussian_taps
 from models.degradation.distributions import Drawable
 from models.degradation.fields import smooth_field
 from models.degradation.layers import Gain, size_of, tint
-from models.degradation.planes import Planes, like, namespace
 from models.degradation.protocol import Operator, Parameters, Quantity
+from transforms.planes import Planes, like, namespace
+from transforms.planes.banded import apply_bands, filter_band
 from transforms.randomness import from_stream
 
 _LEVELS = 1 << 13  # of the table of thresholds

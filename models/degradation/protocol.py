@@ -6,7 +6,7 @@ parameters are plain JSON and hold everything that `apply` needs, down to the ke
 static method, so it cannot look at the distributions: any pair can be made again from its JSON and the clean picture,
 without the recipe.
 
-Pictures are *planes* here: C x H x W float32, a NumPy array or a PyTorch tensor (`models.degradation.planes`).
+Pictures are *planes* here: C x H x W float32, a NumPy array or a PyTorch tensor (`transforms.planes`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from models.bounds import Bounds
 from models.degradation.distributions import Constant, Distribution, Uniform, WordChoice
-from models.degradation.planes import Planes, namespace
+from transforms.planes import Planes, namespace
 from transforms.randomness import stream_key
 
 Image: TypeAlias = NDArray[np.float32]  # H x W x C, [0, 1] in principle; noise may leave the range

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from models.degradation.distributions import Drawable, DrawableWord
-from models.degradation.planes import Planes, like, namespace, to_numpy
 from models.degradation.protocol import Operator, Parameters, Quantity, Wording
+from transforms.planes import Planes, like, namespace, to_numpy
 from transforms.randomness import from_stream
 
 ROUNDINGS = ("nearest", "floor")

@@ -1,4 +1,4 @@
-"""Down- and up-sampling as degradations; the kernels themselves are in `models.degradation.resampling`."""
+"""Down- and up-sampling as degradations; the kernels themselves are in `transforms.planes.resampling`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.degradation.banded import Band, apply_bands, apply_bands_adjoint, filter_band
 from models.degradation.blur_kernels import gaussian_taps
-from models.degradation.boundary import BOUNDARIES
 from models.degradation.distributions import Drawable, DrawableWord
-from models.degradation.planes import Planes
 from models.degradation.protocol import LinearOperator, Operator, Parameters, Quantity, Shape, Wording
-from models.degradation.resampling import (
+from transforms.planes import Planes
+from transforms.planes.banded import Band, apply_bands, apply_bands_adjoint, filter_band
+from transforms.planes.boundary import BOUNDARIES
+from transforms.planes.resampling import (
     BORDERS,
     MATLAB_KERNELS,
     RESIZE_KERNELS,

@@ -10,8 +10,8 @@ import numpy as np
 from models.degradation.distributions import Drawable, DrawableWord
 from models.degradation.noise import SharedOrNot, normal_numbers, photon_counts
 from models.degradation.normals import standard_normal
-from models.degradation.planes import Planes, like, namespace, to_numpy
 from models.degradation.protocol import Operator, Parameters, Quantity, Wording
+from transforms.planes import Planes, like, namespace, to_numpy
 from transforms.randomness import from_stream
 
 TONE_CURVES = ("srgb", "gamma", "smoothstep", "linear")

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from models.degradation.boundary import fold, pad
-from models.degradation.planes import Planes, like, namespace
+from transforms.planes import Planes, like, namespace
+from transforms.planes.boundary import fold, pad
 
 Size: TypeAlias = tuple[int, int]  # H, W
 _CACHED_SAMPLES = 1 << 14  # of a chunk in NumPy: all arrays of a chunk fit into 1 or 2 MiB of cache

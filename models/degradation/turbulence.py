@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from models.degradation.convolution import Kernel, convolve, convolve_adjoint
 from models.degradation.displacement import draw_field
 from models.degradation.distributions import Drawable
-from models.degradation.planes import Planes, like
 from models.degradation.protocol import LinearOperator, Parameters, Quantity, Shape
 from models.degradation.taps import Size
 from models.degradation.warps import FilledWord, Places, Reading, SamplingWord, warp, warp_adjoint
+from transforms.planes import Planes, like
 from transforms.randomness import from_stream
 
 REFERENCE_SIDE = 480  # the book's picture is 480 x 480, and its frequencies count whole waves in that picture

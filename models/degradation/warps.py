@@ -13,11 +13,11 @@ from typing import Annotated, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from models.degradation.boundary import BOUNDARIES
 from models.degradation.distributions import DrawableWord
-from models.degradation.planes import Planes
 from models.degradation.protocol import Wording
 from models.degradation.taps import Part, Size, Taps, Term, gather, scatter
+from transforms.planes import Planes
+from transforms.planes.boundary import BOUNDARIES
 
 Reals: TypeAlias = NDArray[np.floating[Any]]
 Places: TypeAlias = tuple[Reals, Reals]  # rows, columns, float64; the centre of the top left pixel is 0, 0

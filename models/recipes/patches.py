@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from models.bounds import Bounds
-from models.degradation.planes import Planes
 from models.degradation.protocol import Image
 from transforms.errors import ConfigurationError
+from transforms.planes import Planes
 from transforms.value_range import Samples
 
 

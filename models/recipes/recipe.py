@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.degradation.chains import arrays_of, draw_steps, operators_of, replay
-from models.degradation.planes import to_planes
 from models.degradation.protocol import Degradation, Image, Shape
 from models.recipes.channels import CHANNELS, with_channels
 from models.recipes.patches import Cut, Patches, difference_hash, inner
 from transforms.errors import ConfigurationError
+from transforms.planes import to_planes
 from transforms.randomness import generator
 from transforms.value_range import Samples, to_float
 

@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.degradation.chains import elementary
-from models.degradation.planes import to_planes
 from models.degradation.table import operator_class
 from models.recipes import load_recipe
 from models.recipes.recipe import Pair, Recipe
 from transforms.allocator import keep_freed_memory
+from transforms.planes import to_planes
 
 BAR, SIZE = 10.0, 256
 

@@ -9,7 +9,7 @@
     area                torch's "area": the plain mean of all pixels that a pixel touches
     nearest             the pixel whose centre is nearest
 
-Each is a pair of banded matrices (`models.degradation.banded`), so the adjoint is exact, border included.
+Each is a pair of banded matrices (`transforms.planes.banded`), so the adjoint is exact, border included.
 
 Source: MATLAB's imresize.m (contributions); Pillow's Resample.c; OpenCV's resize.cpp; Keys, "Cubic convolution
 interpolation", TASSP 1981 (the family of cubics).
@@ -26,9 +26,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from models.degradation.banded import Band, apply_bands, apply_bands_adjoint
-from models.degradation.boundary import source_index
-from models.degradation.planes import Planes, namespace
+from transforms.planes import Planes, namespace
+from transforms.planes.banded import Band, apply_bands, apply_bands_adjoint
+from transforms.planes.boundary import source_index
 
 Values: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.int64]

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from models.degradation.boundary import OUTSIDE, source_index
-from models.degradation.planes import Planes, like, namespace
+from transforms.planes import Planes, like, namespace
+from transforms.planes.boundary import OUTSIDE, source_index
 
 # Outputs of a block: fewer keep BLAS waiting, more are mostly zeros. Measured for blurs of 7 to 25 taps, and for resizing by 2
 # to 4, where as many outputs read more. A tensor may be on an accelerator, which is slow to start.

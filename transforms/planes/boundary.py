@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.degradation.planes import Planes, like, namespace
+from transforms.planes import Planes, like, namespace
 
 BOUNDARIES = ("reflect", "symmetric", "replicate", "circular", "zero", "valid")
 OUTSIDE = -1
