@@ -5,6 +5,7 @@ One file, written beside its name and renamed, is either the old state or the ne
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -74,6 +75,40 @@ def load_progress(folder: Path) -> Progress:
 def load_network(folder: Path, network: nn.Module) -> None:
     """Copies the checkpoint's weights into a network of the same architecture."""
     network.load_state_dict(_tensors(folder, "network."))
+
+
+def start_from(folder: Path, network: nn.Module) -> list[str]:
+    """Copies the weights of another run's checkpoint, by name; what that run does not have stays as it was drawn.
+
+    Raises:
+        ConfigurationError: no name in common, or a weight of another shape.
+
+    Returns:
+        The names of the weights that were not found there.
+    """
+    there, here = _tensors(folder, "network."), network.state_dict()
+    common = there.keys() & here.keys()
+    odd = [name for name in sorted(common) if there[name].shape != here[name].shape]
+    if odd or not common:
+        found = (
+            f"{odd[0]} has {tuple(there[odd[0]].shape)} there, {tuple(here[odd[0]].shape)} here"
+            if odd
+            else "no name in common"
+        )
+        raise ConfigurationError(
+            f"the weights in {str(folder)!r} do not fit this network: {found}; name a run of a network with the same layers"
+        )
+    network.load_state_dict({name: there[name] for name in common}, strict=False)
+    return sorted(here.keys() - common)
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of a checkpoint's weights, names included; 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(_tensors(folder, "network.").items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def load_optimiser(folder: Path, optimiser: torch.optim.Optimizer) -> None:

@@ -30,7 +30,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from models.checkpoint import FILE_NAME, Progress, load_network, load_optimiser, load_progress, save_checkpoint
+from models.checkpoint import (
+    FILE_NAME,
+    Progress,
+    load_network,
+    load_optimiser,
+    load_progress,
+    save_checkpoint,
+    start_from,
+    weights_digest,
+)
 from models.datasets import FreshBatches, FreshPairs, LoadedBatches, PairShards, holds_pairs, read_ahead
 from models.networks import build_network
 from models.networks.network import RestorationNetwork
@@ -61,6 +70,7 @@ class TrainingOptions:
         synthesis: where fresh pairs are made: `loaders`, or `device`, in batches, by a thread of the training's own process;
             empty: on a GPU if the training runs on one. The device's arithmetic rounds in its own way.
         threads: of torch on the CPU; 0: its default, one per core.
+        initial_weights: folder of another run, whose weights this one begins with; they enter the fingerprint, the folder does not.
         stop_after: ends (with a checkpoint) at this step, as if interrupted.
     """
 
@@ -72,6 +82,7 @@ class TrainingOptions:
     loaders: int = 1
     synthesis: str = ""
     threads: int = 0
+    initial_weights: str = ""
     stop_after: int | None = None
 
 
@@ -81,7 +92,7 @@ class _Run:
 
     recipe: TrainingRecipe
     fingerprint: str
-    network: nn.Module
+    network: RestorationNetwork
     optimiser: torch.optim.Optimizer
     device: torch.device
     folder: Path
@@ -160,6 +171,7 @@ def _descend(run: _Run, degraded: Tensor, clean: Tensor) -> Tensor:
         group["lr"] = rate
     with torch.autocast(run.device.type, torch.bfloat16, enabled=run.recipe.precision == "bfloat16"):
         restored = run.network(degraded)
+    clean = _inside(clean, run.network.training_border)
     if restored.shape != clean.shape:
         raise ConfigurationError(
             f"the network makes {_size(restored)} of {_size(degraded)}, but the clean pictures have {_size(clean)}: its scale, "
@@ -191,6 +203,8 @@ def _read_data(recipe: TrainingRecipe, options: TrainingOptions) -> _Data:
     if options.validation:
         validation = _named_validation(recipe, degradation, options)
     deciding = {"recipe": recipe.deciding(), "degradation": degradation.fingerprint(), "pictures": content}
+    if options.initial_weights:
+        deciding["initial_weights"] = weights_digest(Path(options.initial_weights))
     return _Data(source, validation, hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16])
 
 
@@ -254,10 +268,13 @@ def _judged(pictures: Sequence[CleanPicture], recipe: TrainingRecipe, degradatio
 def _open_run(recipe: TrainingRecipe, fingerprint: str, options: TrainingOptions) -> _Run:
     """A fresh run, or the one in the output folder if it is to be resumed and has the same fingerprint."""
     device = _device(options.device)
-    network = _initial_network(recipe)
+    network, facts = _initial_network(recipe), _provenance(options)
+    if options.initial_weights:
+        fresh = start_from(Path(options.initial_weights), network)
+        facts["initial_weights"] = {"digest": weights_digest(Path(options.initial_weights)), "fresh": fresh}
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
     optimiser = torch.optim.Adam(network.parameters(), recipe.learning_rate.peak, fused=True)
-    run = _Run(recipe, fingerprint, network, optimiser, device, Path(options.output), facts=_provenance(options))
+    run = _Run(recipe, fingerprint, network, optimiser, device, Path(options.output), facts=facts)
     run.folder.mkdir(parents=True, exist_ok=True)
     if (run.folder / FILE_NAME).exists():
         _continue(run, options)
@@ -306,6 +323,11 @@ def _on(batch: Tensor, device: torch.device) -> Tensor:
     return batch.to(device, non_blocking=True, memory_format=torch.channels_last)
 
 
+def _inside(batch: Tensor, border: int) -> Tensor:
+    height, width = batch.shape[-2:]
+    return batch[..., border : height - border, border : width - border]
+
+
 def _size(batch: Tensor) -> str:
     return " x ".join(map(str, batch.shape))
 
@@ -336,6 +358,7 @@ def main() -> None:
     parser.add_argument("--loaders", type=int, default=1)
     parser.add_argument("--synthesis", choices=["loaders", "device"], default="")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--initial_weights", default="")
     given = vars(parser.parse_args())
     recipe = load_training_recipe(given.pop("recipe"))
     given |= {"data": tuple(given["data"]), "validation": tuple(given["validation"])}

@@ -15,6 +15,7 @@ seed: 25
 precision: bfloat16                     of the layers' arithmetic; weights, loss and optimiser stay float32
 learning_rate: {peak: 0.003, warmup_steps: 500, schedule: cosine}
 gradient_clip: 0.0001                   each component stays within -+this / learning rate; without: as it is
+objective: mean_squared_error           or cross_entropy, of the labels that the recipe draws
 validation: {protocol: "psnr[gray,u8]", degradation: dncnn-25, every: 2000}
 """
 
@@ -124,6 +125,7 @@ class TrainingRecipe:
     seed: int = 0
     scales: tuple[float, ...] = (1.0,)
     gradient_clip: float | None = None
+    objective: str = "mean_squared_error"
     command: str = ""
     cost: str = ""
     reaches: str = ""
@@ -141,6 +143,8 @@ class TrainingRecipe:
         """What decides the weights, as JSON: neither what is for a person, nor how the run is judged."""
         held_out = self.validation.held_out  # these pictures are missing in the training
         plain = {name: value for name, value in self.to_json().items() if name not in _FOR_PEOPLE}
+        if self.objective == TrainingRecipe.objective:
+            del plain["objective"]  # runs from before there was a choice go on
         return {**plain, "validation": {"held_out": held_out}}
 
 
@@ -216,6 +220,9 @@ _RECIPE = Section(
         "cost": Field(Text(), "time and machine", ""),
         "reaches": Field(Text(), "the figure to expect, with its protocol", ""),
         "network": Field(_NETWORK),
+        "objective": Field(
+            Word("mean_squared_error", "cross_entropy"), "as in models.objectives", TrainingRecipe.objective
+        ),
         "degradation": Field(Text(), "the recipe that makes the pairs"),
         "patch_size": Field(_COUNT, "pixels"),
         "batch_size": Field(_COUNT, "patches per step"),

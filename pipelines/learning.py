@@ -25,6 +25,7 @@ def run_train(options: TrainOptions) -> int:
             threads=options.threads,
             loaders=options.loaders,
             synthesis=options.synthesis,
+            initial_weights=options.initial_weights,
             stop_after=options.steps or None,
         ),
     )

@@ -190,6 +190,7 @@ class TrainOptions:
         "",
         ("", "loaders", "device"),
     )
+    initial_weights: str = flag("folder of another run, whose weights this one begins with", "")
     steps: int = flag("stop after this many steps, with a checkpoint; default: the recipe's last", 0, minimum=0)
 
 

@@ -304,3 +304,41 @@ def test_the_seed_decides_the_first_weights(tmp_path: Path, clean: Path) -> None
         train(replace(RECIPE, seed=seed), options(tmp_path / name, clean, stop_after=1))
     assert identical(tmp_path / "a", tmp_path / "b")
     assert not identical(tmp_path / "a", tmp_path / "c")
+
+
+def test_a_run_begins_with_the_weights_of_another(tmp_path: Path, clean: Path) -> None:
+    first = train(RECIPE, options(tmp_path / "first", clean))
+    still = replace(RECIPE, steps=1, learning_rate=LearningRate(1e-12))
+    second = train(still, options(tmp_path / "second", clean, initial_weights=str(first)))
+    learnt, kept = tensors(first), tensors(second)
+    for name in (name for name in learnt if name.startswith("network.") and name.endswith("weight")):
+        assert torch.allclose(learnt[name], kept[name], atol=1e-9)
+    facts = load_progress(second).facts["initial_weights"]
+    assert facts["fresh"] == []
+    assert (
+        load_progress(second).fingerprint != load_progress(train(still, options(tmp_path / "third", clean))).fingerprint
+    )
+
+
+def test_weights_of_other_layers_are_refused(tmp_path: Path, clean: Path) -> None:
+    first = train(replace(RECIPE, steps=1), options(tmp_path / "first", clean))
+    wider = replace(RECIPE, network=NetworkChoice("dncnn", 1, {"layers": 3}))
+    with pytest.raises(ConfigurationError, match="do not fit this network"):
+        train(wider, options(tmp_path / "second", clean, initial_weights=str(first)))
+
+
+def test_clipping_bounds_what_a_step_does_to_each_weight(
+    tmp_path: Path, clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With plain descent in Adam's place, no weight moves by more than the bound, at any learning rate."""
+    monkeypatch.setattr(torch.optim, "Adam", lambda parameters, rate, fused: torch.optim.SGD(parameters, rate))
+    start = replace(RECIPE, steps=1, learning_rate=LearningRate(1e-12))
+    before = tensors(train(start, options(tmp_path / "before", clean)))
+    moved = {}
+    for clip in (None, 1e-4):
+        steep = replace(start, learning_rate=LearningRate(10.0), gradient_clip=clip)
+        after = tensors(train(steep, options(tmp_path / f"after {clip}", clean)))
+        weights = [name for name in before if name.endswith(("0.weight", "0.bias"))]
+        moved[clip] = max(float((after[name] - before[name]).abs().max()) for name in weights)
+    assert moved[None] > 1e-3
+    assert moved[1e-4] <= 1e-4 * (1 + 1e-3)
