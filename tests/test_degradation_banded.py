@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from models.degradation import blur_kernels
+from models.degradation import blur_kernels, convolution
 from models.degradation.camera_shake import walk_kernel
 from models.degradation.convolution import convolve
 from models.degradation.noise import GaussianNoise
-from models.recipes.patches import Cut
+from models.recipes.patches import Cut, varies
 from models.recipes.recipe import Recipe
+from transforms.planes import windows
 from transforms.planes.banded import apply_bands, apply_bands_adjoint, filter_band
-from transforms.planes.boundary import BOUNDARIES, OUTSIDE, source_index
+from transforms.planes.boundary import BOUNDARIES, OUTSIDE, fill_margins, pad, source_index
 from transforms.planes.resampling import RESIZE_KERNELS, resize_band
 from transforms.randomness import generator
 
@@ -58,6 +59,49 @@ def test_every_nth_output_of_a_filter_is_every_nth_row(boundary, kept):
     np.testing.assert_allclose(band.dense(), expected, atol=1e-12)
     picture = RNG.random((3, 100, 8)).astype(np.float32)
     np.testing.assert_allclose(apply_bands(picture, band, None), expected @ picture, atol=1e-5)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("size", "sides"), [((40, 33), (7, 15)), ((17, 64), (6, 1)), ((3, 5), (3, 5)), ((8, 8), (5, 8))]
+)
+def test_a_filter_along_both_axes_is_the_product_of_both_matrices(boundary, step, size, sides):
+    taps = [RNG.random(side) for side in sides]
+    matrices = [matrix_by_definition(length, each, boundary) for length, each in zip(size, taps, strict=True)]
+    kept = [range(step - 1 if len(matrix) >= step else 0, len(matrix), step) for matrix in matrices]
+    bands = [
+        filter_band(length, each, boundary).every(some) for length, each, some in zip(size, taps, kept, strict=True)
+    ]
+    picture = RNG.random((2, 3, *size)).astype(np.float32)
+    expected = matrices[0][kept[0]] @ picture @ matrices[1][kept[1]].T
+    np.testing.assert_allclose(apply_bands(picture, *bands), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_planes_are_filtered_and_convolved_alike_whether_together_or_one_by_one(monkeypatch):
+    picture, taps, kernel = RNG.random((3, 70, 50)).astype(np.float32), RNG.random(9), RNG.random((9, 12))
+    made = []
+    for samples in (1, 1 << 20):
+        monkeypatch.setattr(windows, "CACHED_SAMPLES", samples)
+        monkeypatch.setattr(convolution, "CACHED_SAMPLES", samples)
+        bands = [filter_band(side, taps, "reflect") for side in picture.shape[1:]]
+        made.append((apply_bands(picture, *bands), convolve(picture, kernel, "symmetric")))
+    np.testing.assert_array_equal(made[0][0], made[1][0])
+    np.testing.assert_array_equal(made[0][1], made[1][1])
+
+
+@pytest.mark.parametrize("boundary", INSIDE)
+@pytest.mark.parametrize(
+    ("before", "length", "after"), [(0, 5, 4), (3, 5, 0), (4, 5, 4), (7, 5, 12), (2, 1, 3), (0, 6, 0)]
+)
+def test_margins_hold_what_padding_puts_there(boundary, before, length, after):
+    samples = RNG.random((2, length, length)).astype(np.float32)
+    for axis in (-2, -1):
+        expected = pad(samples, before, after, axis, boundary)
+        padded = np.full_like(expected, np.nan)
+        np.moveaxis(padded, axis, 0)[before : before + length] = np.moveaxis(samples, axis, 0)
+        fill_margins(padded, before, length, axis, boundary)
+        np.testing.assert_array_equal(padded, expected)
 
 
 @pytest.mark.parametrize("kernel", RESIZE_KERNELS)
@@ -130,3 +174,13 @@ def test_the_clean_picture_shares_no_memory_with_its_source(dtype):
     assert Cut.from_json(pair.parameters["cut"]).height == 20
     pair.clean[:] = 7
     np.testing.assert_array_equal(samples, before)
+
+
+@pytest.mark.parametrize("shape", [(128, 128, 3), (20, 31, 1)])
+def test_a_picture_varies_if_one_of_its_channels_does(shape):
+    image = np.full(shape, 0.25, np.float32)
+    image[..., -1] += RNG.normal(0, 0.1, shape[:2]).astype(np.float32)
+    std = float(image[..., -1].astype(np.float64).std())
+    for laid_out in (image, np.ascontiguousarray(image.transpose(2, 0, 1)).transpose(1, 2, 0)):
+        assert varies(laid_out, std - 1e-4)
+        assert not varies(laid_out, std + 1e-4)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.degradation import coding
 from models.degradation.coding import DoubleJpeg, Jpeg, Jpeg2000, WebP
 from models.degradation.distributions import Uniform, WordChoice
 from models.degradation.protocol import Operator
@@ -173,6 +174,15 @@ def test_jpeg_is_a_trip_through_a_file(photo, quality, subsampling, pillow, size
 def test_a_grey_picture_becomes_a_grey_jpeg(photo, subsampling):
     planes = to_planes(to_float(photo[:90, :77, 1:2]))
     np.testing.assert_array_equal(degrade(Jpeg(25, subsampling), planes), through_a_file(planes, "JPEG", quality=25))
+
+
+def test_a_jpeg_is_decoded_to_where_libjpeg_does_not_bypass_the_cache():
+    for shape in ((64, 64, 3), (1, 1, 3), (31, 64)):
+        for _ in range(8):
+            room = coding._unaligned(np.empty(shape, np.uint8))
+            assert room.shape == shape
+            assert room.ctypes.data % 32 == 16
+            assert room.flags.c_contiguous
 
 
 @pytest.mark.parametrize("quality", [10, 60, 95])

@@ -93,7 +93,8 @@ def _disk(radius_px: float) -> Kernel:
     half = math.ceil(radius_px - 0.5)
     edges = np.concatenate([[0.0], np.arange(half + 1) + 0.5])
     corners = _quarter_disk(edges[:, np.newaxis], edges, radius_px)
-    quarter = np.maximum(np.diff(np.diff(corners, axis=0), axis=1), 0)
+    strips = corners[1:] - corners[:-1]
+    quarter = np.maximum(strips[:, 1:] - strips[:, :-1], 0)
     quarter[0] *= 2  # the first row and column are halves of their pixels
     quarter[:, 0] *= 2
     half_disk = np.concatenate([quarter[:0:-1], quarter])
@@ -145,9 +146,10 @@ def compose(first: Kernel, second: Kernel) -> Kernel:
     height, width = second.shape
     around = np.zeros((first.shape[0] + 2 * height - 2, first.shape[1] + 2 * width - 2))
     around[height - 1 : height - 1 + first.shape[0], width - 1 : width - 1 + first.shape[1]] = first
-    windows = np.lib.stride_tricks.sliding_window_view(around, (height, width))
-    composed: Kernel = np.tensordot(windows, second[::-1, ::-1], axes=2)
-    return composed
+    size = (first.shape[0] + height - 1, first.shape[1] + width - 1)
+    windows = np.ndarray((*size, height, width), around.dtype, around, 0, around.strides * 2)
+    composed: Kernel = windows.reshape(-1, second.size) @ second[::-1, ::-1].ravel()
+    return composed.reshape(size)
 
 
 def odd_sided(kernel: NDArray[T]) -> NDArray[T]:

@@ -31,25 +31,20 @@ WALK_SAMPLES = 256
 
 def drawn_kernel(rows: Positions, columns: Positions) -> Kernel:
     """The share of time at each pixel, each position shared out bilinearly; (0, 0) is the origin. Sides are odd."""
-    half_height, top, lower = _split(rows)
-    half_width, left, right = _split(columns)
-    height, width = 2 * half_height + 1, 2 * half_width + 1
-    corner = (top * width + left).astype(np.intp)
-    both = lower * right
-    kernel = np.bincount(corner, 1 - lower - right + both, height * width)
-    for step, weights in ((1, right - both), (width, lower - both), (width + 1, both)):
-        kernel[step:] += np.bincount(corner, weights, height * width)[:-step]
-    time: Kernel = kernel.reshape(height, width) / len(rows)
-    return time
-
-
-def _split(positions: Positions) -> tuple[int, Positions, Positions]:
-    """Half the side that holds all positions; the index of the sample before each; how far on the way to the next."""
-    half = max(math.ceil(max(positions.max(), -positions.min()) - 1e-9), 1)
-    index = np.clip(positions + half, 0, 2 * half)  # an end may lie a rounding outside
+    places = np.array((rows, columns))
+    half = np.maximum(np.ceil(np.abs(places).max(axis=1, keepdims=True) - 1e-9), 1)
+    places += half
+    np.clip(places, 0, 2 * half, out=places)  # an end may lie a rounding outside
     # At the very end the sample before is the last but one, and the way is all gone.
-    before = np.minimum(np.floor(index), 2 * half - 1)
-    return half, before, index - before
+    before = np.minimum(np.floor(places), 2 * half - 1)
+    places -= before
+    shares = np.stack([1 - places, places])  # of the sample before and of the next; by rows, by columns
+    height, width = (2 * int(each) + 1 for each in half.ravel().tolist())
+    corner = (before[0] * width + before[1]).astype(np.intp)
+    cells = corner + np.array([[[0], [1]], [[width], [width + 1]]])
+    weights = shares[:, np.newaxis, 0] * shares[np.newaxis, :, 1]
+    time: Kernel = np.bincount(cells.ravel(), weights.ravel(), height * width) / len(rows)
+    return time.reshape(height, width)
 
 
 def shaken_trajectory(rng: np.random.Generator, anxiety: float) -> NDArray[np.complex128]:

@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 
 from models.degradation.blur_kernels import cropped
 from transforms.planes import Planes, fft_of, like, namespace
-from transforms.planes.boundary import fold, pad, source_index
+from transforms.planes.boundary import fill_margins, fold, pad, source_index
 
 Kernel = NDArray[np.floating[Any]]  # kh x kw
+CACHED_SAMPLES = (
+    1 << 17
+)  # planes that are larger together are transformed one by one, so that all steps stay in the cache
 TILE = 512  # output side of one FFT; larger ones leave the cache
 _SIDES_OF_SMALL_KERNELS = 5  # in the side of an FFT: where products of matrices take as long as the FFT of the kernel
 SPARSE_TAPS = 12  # so many shifted additions take about as long as the FFT of a 128-pixel patch
@@ -155,36 +158,31 @@ def _axis_by_axis(planes: NDArray[Any], kernel: Kernel, boundary: str) -> NDArra
 
     Rows are transformed before they are copied beyond the upper and lower border, and only those that stay are transformed back.
     """
-    kh, kw = kernel.shape
-    height, width = planes.shape[-2:]
-    top, left = (0, 0) if boundary == "valid" else (_before(kh), _before(kw))
+    (kh, kw), (height, width) = kernel.shape, planes.shape[-2:]
     rows, columns = (height, width) if boundary == "valid" else (height + kh - 1, width + kw - 1)
-    size = scipy.fft.next_fast_len(rows), scipy.fft.next_fast_len(columns, real=True)
-    channels = planes.reshape(-1, height, width)
-    wide = np.empty((len(channels), height, size[1]), planes.dtype)
-    _fill(wide, channels, left, columns, 2, boundary)
-    row_spectra = scipy.fft.rfft(wide, axis=2)
-    spectra = np.empty((len(channels), size[0], size[1] // 2 + 1), row_spectra.dtype)
-    _fill(spectra, row_spectra, top, rows, 1, boundary)
-    spectra = scipy.fft.fft(spectra, axis=1, overwrite_x=True)
-    spectra *= _spectrum(kernel, size, spectra.dtype)
-    spectra = scipy.fft.ifft(spectra, axis=1, overwrite_x=True)
-    circular: NDArray[Any] = scipy.fft.irfft(spectra[:, kh - 1 : rows], n=size[1], axis=2)
-    result = circular[:, :, kw - 1 : columns]
+    # Lengths of the factors 2, 3 and 5 alone; those of 7 and 11 take longer than the next without.
+    size = scipy.fft.next_fast_len(rows, real=True), scipy.fft.next_fast_len(columns, real=True)
+    top, left = (0, 0) if boundary == "valid" else (_before(kh), _before(kw))
+    spectrum = _spectrum(kernel, size, np.dtype(np.complex64 if planes.dtype == np.float32 else np.complex128))
+    single = planes.reshape(-1, height, width)
+    result = np.empty((len(single), rows - kh + 1, columns - kw + 1), planes.dtype)
+    together = min(len(single), max(1, CACHED_SAMPLES // (size[0] * size[1])))
+    wide = np.empty((together, height, size[1]), planes.dtype)
+    wide[..., columns:] = 0
+    tall = np.empty((together, size[0], size[1] // 2 + 1), spectrum.dtype)
+    for start in range(0, len(single), together):
+        part = slice(start, min(start + together, len(single)))
+        count = part.stop - start
+        wide[:count, :, left : left + width] = single[part]
+        fill_margins(wide[:count, :, :columns], left, width, -1, boundary)
+        tall[:count, top : top + height] = scipy.fft.rfft(wide[:count], axis=2)
+        tall[:count, rows:] = 0
+        fill_margins(tall[:count, :rows], top, height, -2, boundary)
+        spectra = scipy.fft.fft(tall[:count], axis=1, overwrite_x=True)
+        spectra *= spectrum
+        spectra = scipy.fft.ifft(spectra, axis=1, overwrite_x=True)
+        result[part] = scipy.fft.irfft(spectra[:, kh - 1 : rows], n=size[1], axis=2)[..., kw - 1 : columns]
     return result.reshape(*planes.shape[:-2], *result.shape[1:])
-
-
-def _fill(into: NDArray[Any], values: NDArray[Any], before: int, padded: int, axis: int, boundary: str) -> None:
-    """Writes values `before` samples from the start of an axis, what lies beyond them up to `padded`, and zeros after that."""
-    into, values = np.moveaxis(into, axis, 0), np.moveaxis(values, axis, 0)
-    length = len(values)
-    into[before : before + length] = values
-    into[padded:] = 0
-    if boundary == "zero":
-        into[:before] = into[before + length : padded] = 0
-    elif padded > length:
-        first, last = _margins(length, before, padded, boundary)
-        into[:before], into[before + length : padded] = values[first], values[last]
 
 
 def _spectrum(kernel: Kernel, size: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -203,13 +201,6 @@ def _waves(size: int, dtype: str) -> NDArray[Any]:
     phases = np.outer(np.arange(size), np.arange(size // _SIDES_OF_SMALL_KERNELS)) % size  # without whole turns: exact
     waves: NDArray[Any] = np.exp(-2j * np.pi / size * phases).astype(dtype)
     return waves
-
-
-@lru_cache(maxsize=256)
-def _margins(length: int, before: int, padded: int, boundary: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The samples that stand before the first and after the last."""
-    index = source_index(np.arange(-before, padded - before), length, boundary)
-    return index[:before], index[before + length :]
 
 
 def _device(planes: Planes) -> dict[str, Any]:

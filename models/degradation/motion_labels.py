@@ -13,15 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.degradation import blur_kernels
 from models.degradation.blur import KernelBlur
 from models.degradation.blur_kernels import Kernel
 from models.degradation.distributions import Choice, Constant, Distribution, Drawable, Uniform
 from models.degradation.protocol import Parameters, Quantity, Shape
+from transforms.errors import ConfigurationError
 
 LENGTHS = tuple(range(3, 26, 2))  # those with a direction
 ANGLES = 6  # in the half turn; a motion and its opposite are the same blur
@@ -55,10 +57,50 @@ def label_of_motion(length_px: float, angle_deg: float, rotations: int) -> int:
     return 1 + length * angles + round(angle_deg * angles / 180) % angles
 
 
+def label_shares(length_px: float, angle_deg: float) -> NDArray[np.float32]:
+    """How a motion of one of the lengths is shared out over the 73 labels: an angle between two of theirs belongs to both, to
+    the nearer one more; of sum 1."""
+    shares = np.zeros(label_count(1), np.float32)
+    lower, part = divmod(angle_deg * ANGLES / 180, 1)
+    for angle, share in ((lower, 1 - part), (lower + 1, part)):
+        shares[label_of_motion(length_px, angle * 180 / ANGLES, 1)] += share
+    return shares
+
+
 def motion_vector(length_px: float, angle_deg: float) -> tuple[float, float]:
     """(u, v) = l (cos t, -sin t): to the right and down, in pixels, as `motion` arrays have it; its opposite is the same blur."""
     angle = math.radians(angle_deg)
     return length_px * math.cos(angle), -length_px * math.sin(angle)
+
+
+def label_vectors(rotations: int) -> NDArray[np.float64]:
+    """The motion vectors of all labels, K x 2; that of label 0 is zero."""
+    moving = [motion_vector(*motion_of_label(label, rotations)) for label in range(1, label_count(rotations))]
+    return np.array([(0.0, 0.0), *moving])
+
+
+def end_point_error(vectors: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """min(|a - b|, |a + b|) of ... x 2 motion vectors, in pixels: a motion and its opposite are the same blur."""
+    error: NDArray[np.float64] = np.minimum(
+        np.linalg.norm(vectors - others, axis=-1), np.linalg.norm(vectors + others, axis=-1)
+    )
+    return error
+
+
+def drawn_motion(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `motion_label_blur` drew for a pair: `label`, `length_px`, `angle_deg`, `rotations`.
+
+    Raises:
+        ConfigurationError: the pair's recorded parameters have no such step.
+    """
+    for step in parameters.get("degradation", ()):
+        if MotionLabelBlur.name in step:
+            drawn: Mapping[str, Any] = step[MotionLabelBlur.name]
+            return drawn
+    raise ConfigurationError(
+        f"a pair's parameters have no step {MotionLabelBlur.name!r}, so it has no label to learn; degrade by a recipe such as "
+        "motion-patches"
+    )
 
 
 def motion_of_vector(u: float, v: float) -> tuple[float, float]:

@@ -32,12 +32,16 @@ Covariance = list[list[float]]  # C x C, as JSON holds it
 
 
 def normal_numbers(
-    shape: tuple[int, ...], rng: np.random.Generator, across_channels: str, covariance: Covariance | None = None
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    across_channels: str,
+    covariance: Covariance | None = None,
+    sigma: float = 1.0,
 ) -> NDArray[np.float32]:
-    """Standard normal numbers for C x H x W planes; 1 x H x W if "shared"; of the covariance given if "correlated"."""
+    """Numbers of N(0, sigma^2) for C x H x W planes; 1 x H x W if "shared"; of the covariance sigma^2 C if "correlated"."""
     if across_channels == "shared":
-        return standard_normal(rng, (1, *shape[1:]))
-    numbers = standard_normal(rng, shape)
+        return standard_normal(rng, (1, *shape[1:]), sigma)
+    numbers = standard_normal(rng, shape, sigma)
     return correlate_channels(numbers, covariance) if across_channels == "correlated" and covariance else numbers
 
 
@@ -72,8 +76,7 @@ def gaussian_noise(
     covariance: Covariance | None = None,
 ) -> Planes:
     """y = x + sigma N,  N ~ N(0, 1): mean x, variance sigma^2; N ~ N(0, C) across correlated channels."""
-    noise = normal_numbers(tuple(planes.shape), rng, across_channels, covariance)
-    noise *= np.float32(sigma)
+    noise = normal_numbers(tuple(planes.shape), rng, across_channels, covariance, sigma)
     noisy = like(noise, planes)
     if across_channels == "shared":
         return noisy + planes
@@ -89,8 +92,7 @@ def speckle(
     covariance: Covariance | None = None,
 ) -> Planes:
     """y = x (1 + sigma N),  N ~ N(0, 1): mean x, variance (sigma x)^2; N ~ N(0, C) across correlated channels."""
-    noise = normal_numbers(tuple(planes.shape), rng, across_channels, covariance)
-    noise *= np.float32(sigma)
+    noise = normal_numbers(tuple(planes.shape), rng, across_channels, covariance, sigma)
     noise += np.float32(1)
     noisy = like(noise, planes)
     if across_channels == "shared":

@@ -12,7 +12,7 @@ Pictures are *planes* here: C x H x W float32, a NumPy array or a PyTorch tensor
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any, ClassVar, Protocol, TypeAlias, get_type_hints
@@ -61,9 +61,9 @@ class Quantity(Bounds):
 
     meaning: str
 
-    def draw(self, distribution: Distribution, rng: np.random.Generator) -> float:
-        """Draws a plain Python number, fit for JSON."""
-        return distribution.sample_integer(rng) if self.integer else distribution.sample(rng)
+    def drawing(self, distribution: Distribution) -> Callable[[np.random.Generator], float]:
+        """What draws a plain Python number, fit for JSON."""
+        return distribution.sample_integer if self.integer else distribution.sample
 
     def check(self, distribution: Distribution) -> None:
         """Raises ValueError for a distribution that may leave the bounds."""
@@ -81,9 +81,9 @@ class Wording:
     meaning: str
     options: tuple[str, ...]
 
-    def draw(self, choice: WordChoice, rng: np.random.Generator) -> str:
-        """Draws a word."""
-        return choice.sample(rng)
+    def drawing(self, choice: WordChoice) -> Callable[[np.random.Generator], str]:
+        """What draws a word."""
+        return choice.sample
 
     def check(self, choice: WordChoice) -> None:
         """Raises ValueError for a word that is not an option."""
@@ -130,6 +130,7 @@ class Operator(ABC):
 
     name: ClassVar[str]
     noisy: ClassVar[bool] = False
+    _draws: ClassVar[tuple[tuple[str, Callable[[np.random.Generator], Any]], ...]]  # set for each instance, no setting
 
     def __post_init__(self) -> None:
         for name, setting in settings(type(self)).items():
@@ -140,14 +141,17 @@ class Operator(ABC):
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from error
             object.__setattr__(self, name, drawable)  # frozen, but a bare number becomes a Constant once, here
+        object.__setattr__(self, "_draws", tuple(self._drawn_settings()))
+
+    def _drawn_settings(self) -> Iterator[tuple[str, Callable[[np.random.Generator], Any]]]:
+        """Each setting that is drawn, with what draws it."""
+        for name, setting in settings(type(self)).items():
+            if not isinstance(setting, Location):
+                yield name, setting.drawing(getattr(self, name))
 
     def sample(self, rng: np.random.Generator, shape: Shape, clean_shape: Shape | None = None) -> Parameters:
         """Draws every number and word, in the order of the fields; none depends on the picture's shape."""
-        parameters: dict[str, Any] = {
-            name: setting.draw(getattr(self, name), rng)
-            for name, setting in settings(type(self)).items()
-            if not isinstance(setting, Location)
-        }
+        parameters: dict[str, Any] = {name: draw(rng) for name, draw in self._draws}
         if self.noisy:
             parameters["stream"] = stream_key(rng)
         return parameters

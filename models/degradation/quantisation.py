@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.degradation.distributions import Drawable, DrawableWord
 from models.degradation.protocol import Operator, Parameters, Quantity, Wording
@@ -115,7 +116,7 @@ class RoundTo8Bit(Operator):
 
     @staticmethod
     def apply(planes: Planes, parameters: Parameters) -> Planes:
-        whole = np.clip(to_numpy(planes), 0, 1, dtype=np.float32)
+        whole: NDArray[Any] = to_numpy(planes).clip(0, 1, dtype=np.float32)
         whole *= np.float32(255)
         np.rint(whole, out=whole)
         whole /= np.float32(255)
@@ -140,6 +141,27 @@ class Saturation(Operator):
 
 
 @dataclass(frozen=True)
+class Highlights(Operator):
+    """Light that a picture could not show, y = x + (g - 1) max(x - t, 0) / (1 - t): white becomes g, nothing changes up to t.
+
+    Before a blur it makes of a picture that was clipped at 1 the light that fell on the sensor; after it, `clip` is the sensor.
+
+    Source: Rim et al., "Realistic blur synthesis for learning image deblurring", ECCV 2022 (blurred pictures saturate as real ones
+    do only if clipped pixels are made brighter before the blur); the ramp from t on is our own.
+    """
+
+    name: ClassVar[str] = "highlights"
+    gain: Annotated[Drawable, Quantity(meaning="g: light where the picture is white", minimum=1)]
+    threshold: Annotated[Drawable, Quantity(meaning="t: up to here nothing changes", minimum=0, below=1)] = 0.9
+
+    @staticmethod
+    def apply(planes: Planes, parameters: Parameters) -> Planes:
+        threshold = parameters["threshold"]
+        slope = (parameters["gain"] - 1) / (1 - threshold)
+        return planes + slope * namespace(planes).clip(planes - threshold, 0, None)
+
+
+@dataclass(frozen=True)
 class Clip(Operator):
     """y = min(max(x, low), high), as the released code of many papers does after each of its steps."""
 
@@ -149,4 +171,4 @@ class Clip(Operator):
 
     @staticmethod
     def apply(planes: Planes, parameters: Parameters) -> Planes:
-        return namespace(planes).clip(planes, parameters["low"], parameters["high"])
+        return planes.clip(parameters["low"], parameters["high"])  # a method of both kinds, in less time than np.clip

@@ -50,9 +50,7 @@ def sensor_counts(planes: Planes, shot: float, read: float, rng: np.random.Gener
     light = to_numpy(planes)
     counts = photon_counts(light, 1 / shot, rng) if shot > FAINTEST else light.copy()
     if read > 0:
-        noise = standard_normal(rng, counts.shape)
-        noise *= np.float32(read)
-        counts += noise
+        counts += standard_normal(rng, counts.shape, read)
     return like(counts, planes)
 
 
@@ -64,10 +62,8 @@ def banding_noise(
     Two pixels of one row have the covariance s_r^2, two of one column s_c^2, all others 0.
     """
     channels, height, width = planes.shape
-    rows = normal_numbers((channels, height, 1), rng, across_channels)
-    columns = normal_numbers((channels, 1, width), rng, across_channels)
-    rows *= np.float32(sigma_rows)
-    columns *= np.float32(sigma_columns)
+    rows = normal_numbers((channels, height, 1), rng, across_channels, sigma=sigma_rows)
+    columns = normal_numbers((channels, 1, width), rng, across_channels, sigma=sigma_columns)
     banded = planes + like(rows, planes)
     banded += like(columns, planes)
     return banded

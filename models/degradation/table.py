@@ -22,6 +22,7 @@ OPERATORS = {
     "bit_depth": "models.degradation.quantisation.BitDepth",
     "round_to_8bit": "models.degradation.quantisation.RoundTo8Bit",
     "saturation": "models.degradation.quantisation.Saturation",
+    "highlights": "models.degradation.quantisation.Highlights",
     "clip": "models.degradation.quantisation.Clip",
     "jpeg": "models.degradation.coding.Jpeg",
     "double_jpeg": "models.degradation.coding.DoubleJpeg",

@@ -46,11 +46,16 @@ class Cut:
         return cls(**plain)
 
 
-def largest_std(image: Image) -> float:
-    """The largest standard deviation of a channel, by E x^2 - (E x)^2: to 0.005 in float32, in a tenth of NumPy's time."""
-    rows = np.moveaxis(image, 2, 0).reshape(image.shape[2], -1)  # a view where the image lies plane by plane
-    variances = [float(np.dot(row, row)) / row.size - (float(np.add.reduce(row)) / row.size) ** 2 for row in rows]
-    return math.sqrt(max(0.0, *variances))
+def varies(image: Image, minimum_std: float) -> bool:
+    """Whether a channel's standard deviation reaches a minimum.
+
+    By E x^2 - (E x)^2: it is right to 0.005 in float32, and takes a tenth of the time of NumPy's.
+    """
+    for row in image.transpose(2, 0, 1).reshape(image.shape[2], -1):  # a view where the image lies plane by plane
+        variance = float(np.dot(row, row)) / row.size - (float(np.add.reduce(row)) / row.size) ** 2
+        if math.sqrt(max(0.0, variance)) >= minimum_std:
+            return True
+    return False
 
 
 def sharpness(image: Image) -> float:
@@ -176,7 +181,7 @@ class Patches:
 
     def complaint(self, image: Image) -> str | None:
         """Why there is nothing to learn from a patch, given without its margin: "flat", "blurred", or None."""
-        if self.minimum_std > 0 and largest_std(image) < self.minimum_std:
+        if self.minimum_std > 0 and not varies(image, self.minimum_std):
             return "flat"
         if self.minimum_sharpness > 0 and sharpness(image) < self.minimum_sharpness:
             return "blurred"

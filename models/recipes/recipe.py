@@ -207,7 +207,7 @@ class Recipe:
 
     def degrade(self, clean: Image, parameters: Mapping[str, Any]) -> Image:
         """The degraded picture again, from the clean picture (with its margin, if it has one) and its parameters."""
-        degraded: Image = np.moveaxis(replay(to_planes(clean), parameters["degradation"]), 0, 2)
+        degraded: Image = replay(to_planes(clean), parameters["degradation"]).transpose(1, 2, 0)
         # A chain of which every step stayed away hands the clean picture back; the two halves must not share memory.
         return degraded.copy() if np.may_share_memory(degraded, clean) else degraded
 

@@ -19,12 +19,12 @@ Planes: TypeAlias = Any  # NDArray[np.float32] or torch.Tensor, C x H x W
 
 def to_planes(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """H x W x C -> C x H x W, contiguous; the picture itself if it is grey."""
-    return np.ascontiguousarray(np.moveaxis(image, 2, 0))
+    return np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
 def to_image(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     """C x H x W -> H x W x C, contiguous."""
-    return np.ascontiguousarray(np.moveaxis(planes, 0, 2))
+    return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
 def namespace(planes: Planes) -> Any:

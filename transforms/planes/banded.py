@@ -11,17 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transforms.planes import Planes, like, namespace
-from transforms.planes.boundary import OUTSIDE, source_index
+from transforms.planes.boundary import BOUNDARIES, OUTSIDE, source_index
+from transforms.planes.windows import Reach, filtered
 
-# Outputs of a block: fewer keep BLAS waiting, more are mostly zeros. Measured for blurs of 7 to 25 taps, and for resizing by 2
-# to 4, where as many outputs read more. A tensor may be on an accelerator, which is slow to start.
-BLOCK, SHRINKING_BLOCK, TENSOR_BLOCK = 16, 8, 32
+# Outputs of a block: fewer keep BLAS waiting, more are mostly zeros. Measured for blurs of 7 to 25 taps, and for resizing by 1/4
+# to 1.6. A tensor may be on an accelerator, which is slow to start.
+BLOCK, TENSOR_BLOCK = 16, 32
 
 Block: TypeAlias = tuple[slice, slice, NDArray[Any]]  # output rows, input columns, matrix
 
@@ -99,7 +101,7 @@ class Band:
             blocks = self.blocks(TENSOR_BLOCK)
             return [(rows, columns, like(block.T if turned else block, planes)) for rows, columns, block in blocks]
         if planes.dtype.str not in self._cast:
-            blocks = self.blocks(SHRINKING_BLOCK if self.length >= 2 * self.outputs else BLOCK)
+            blocks = self.blocks(BLOCK)
             self._cast[planes.dtype.str] = _both_ways(blocks, planes.dtype)
         return self._cast[planes.dtype.str][turned]
 
@@ -113,27 +115,46 @@ def _both_ways(blocks: list[Block], dtype: np.dtype[Any]) -> tuple[list[Block], 
     return plain, other
 
 
-@dataclass(frozen=True, eq=False)
 class _FilterBand(Band):
-    """A convolution, or every n-th of its outputs: all have the same weights, so blocks that do not meet the border are alike."""
+    """A convolution, or every n-th of its outputs: all have the same weights, so blocks that do not meet the border are alike.
 
-    step: int = 1
+    NumPy planes that are filtered both ways need no more than its `reach`; taps are made when asked for.
+    """
+
+    reach: Reach
+
+    def __init__(self, length: int, reach: Reach) -> None:
+        for name, value in (("length", length), ("reach", reach), ("_cast", {})):
+            object.__setattr__(self, name, value)
+
+    @property
+    def outputs(self) -> int:
+        return self.reach.outputs
+
+    @cached_property
+    def indices(self) -> NDArray[np.int64]:
+        reach, side = self.reach, len(self.reach.weights)
+        last = reach.first + (reach.outputs - 1) * reach.step + side
+        read = source_index(np.arange(reach.first, last), self.length, reach.boundary)
+        (item,) = read.strides
+        return np.ndarray((reach.outputs, side), read.dtype, read, 0, (reach.step * item, item))
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        return np.broadcast_to(self.reach.weights, (self.outputs, len(self.reach.weights)))
 
     def every(self, kept: range) -> Band:
-        chosen = slice(kept.start, kept.stop, kept.step)
-        return _FilterBand(self.length, self.indices[chosen], self.weights[chosen], self.step * kept.step)
+        return _FilterBand(self.length, self.reach.every(kept))
 
     def blocks(self, size: int) -> list[Block]:
         return list(self._blocks(size))
 
     def _blocks(self, size: int) -> Iterator[Block]:
-        side = self.indices.shape[1]
-        inner = np.zeros((size, (size - 1) * self.step + side))
-        for row in range(size):
-            inner[row, row * self.step : row * self.step + side] = self.weights[0]
+        side, step = self.indices.shape[1], self.reach.step
+        inner = self.reach.matrix(size, np.dtype(np.float64))
         for start in range(0, self.outputs, size):
             rows = slice(start, min(start + size, self.outputs))
-            width = (rows.stop - start - 1) * self.step + side
+            width = (rows.stop - start - 1) * step + side
             low, high = int(self.indices[start, 0]), int(self.indices[rows.stop - 1, -1]) + 1
             if low >= 0 and high - low == width:  # nothing is folded in between
                 yield rows, slice(low, high), inner if width == inner.shape[1] else inner[: rows.stop - start, :width]
@@ -157,6 +178,8 @@ def _spans(used: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 def filter_band(length: int, taps: NDArray[Any], boundary: str) -> Band:
     """Convolution of `length` samples with `taps`, whose origin is taps[len(taps) // 2]."""
+    if boundary not in BOUNDARIES:
+        raise ValueError(f"boundary {boundary!r}: expected one of {', '.join(BOUNDARIES)}")
     if boundary != "valid":
         taps = _without_zeros_around(taps)
     origin, side = len(taps) // 2, len(taps)
@@ -164,9 +187,7 @@ def filter_band(length: int, taps: NDArray[Any], boundary: str) -> Band:
     if outputs < 1:
         raise ValueError(f"a kernel of {side} samples does not fit into {length}; use another boundary than valid")
     first = 0 if boundary == "valid" else origin - side + 1
-    read = source_index(np.arange(first, first + outputs + side - 1), length, boundary)
-    weights = np.broadcast_to(np.asarray(taps, dtype=np.float64)[::-1], (outputs, side))
-    return _FilterBand(length, read[np.arange(outputs)[:, np.newaxis] + np.arange(side)], weights)
+    return _FilterBand(length, Reach(np.ascontiguousarray(taps[::-1], dtype=np.float64), first, 1, outputs, boundary))
 
 
 def _without_zeros_around(taps: NDArray[Any]) -> NDArray[Any]:
@@ -180,6 +201,8 @@ def _without_zeros_around(taps: NDArray[Any]) -> NDArray[Any]:
 
 def apply_bands(planes: Planes, rows: Band | None, columns: Band | None) -> Planes:
     """R X C^T for each of ... x H x W planes; None leaves a side as it is. The side that shrinks more goes first."""
+    if isinstance(rows, _FilterBand) and isinstance(columns, _FilterBand) and isinstance(planes, np.ndarray):
+        return filtered(planes, rows.reach, columns.reach)
     if rows is not None and columns is not None and rows.outputs * columns.length > columns.outputs * rows.length:
         return _rows(_columns(planes, columns), rows)
     halfway = planes if rows is None else _rows(planes, rows)

@@ -10,7 +10,7 @@ valid       nothing: the result is smaller
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,45 @@ def pad(planes: Planes, before: int, after: int, axis: int, boundary: str) -> Pl
         shape = (-1, 1) if axis == -2 else (-1,)
         padded = padded * like((index != OUTSIDE).astype(np.float32).reshape(shape), planes)
     return padded
+
+
+def fill_margins(padded: NDArray[Any], before: int, length: int, axis: int, boundary: str) -> None:
+    """Writes what lies beyond `length` samples that stand `before` from the start of an axis (-2 or -1), up to both ends.
+
+    It is what `pad` adds, without a copy of the samples.
+    """
+    end = before + length
+    after = padded.shape[axis] - end
+    lead, trail = _margins(before, end, after, boundary)
+    for margin, source in ((slice(0, before), lead), (slice(end, end + after), trail)):
+        if margin.start < margin.stop:
+            values = 0 if source is None else padded[..., source, :] if axis == -2 else padded[..., source]
+            padded[(..., margin, slice(None)) if axis == -2 else (..., margin)] = values
+
+
+_Margin: TypeAlias = slice | NDArray[np.int64] | None  # which padded samples stand there; None: zeros
+
+
+def _margins(before: int, end: int, after: int, boundary: str) -> tuple[_Margin, _Margin]:
+    """Where the samples of both margins are read. Slices, which NumPy copies in a fraction of the time of indices, if they do."""
+    length = end - before
+    if boundary == "zero":
+        return None, None
+    if boundary == "replicate":
+        return slice(before, before + 1), slice(end - 1, end)
+    if boundary == "circular" and max(before, after) <= length:
+        return slice(length, end), slice(before, before + after)
+    skipped = {"reflect": 1, "symmetric": 0}.get(boundary, length)  # the outermost sample is not repeated, or it is
+    if max(before, after) <= length - skipped:
+        last = end - 1 - skipped
+        return _backwards(before - 1 + skipped + before, before), _backwards(last, after)
+    index = source_index(np.arange(-before, length + after), length, boundary) + before
+    return index[:before], index[end:]
+
+
+def _backwards(first: int, count: int) -> slice:
+    """`count` samples from `first` on, to the left."""
+    return slice(first, first - count if first >= count else None, -1)
 
 
 def fold(planes: Planes, before: int, after: int, axis: int, boundary: str) -> Planes:
