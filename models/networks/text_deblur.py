@@ -4,15 +4,25 @@ BMVC 2015: blind deblurring and denoising of document photographs in one pass.
     x = W15 * relu(W14 * ... relu(W1 * (y - 1/2)) ...) + 1/2
 
 Plain convolutions without padding, ReLU after all but the last. L15 has 2.25 million weights only with the grouped
-convolutions of layers 8, 9, 11, 12 and 14, which stand in the authors' deployed file and not in the paper; it sees 51 pixels. The
-small ones, a tenth-size L10, are what CPU cores can train. In training nothing is padded, so the result is smaller than the
-input (200 -> 150 for L15) and no border was ever made up; in use the border pixels are repeated, and the size stays.
+convolutions of layers 8, 9, 11, 12 and 14, which stand in the authors' deployed file and not in the paper; it sees 51 pixels.
+In training nothing is padded, so the result is smaller than the input (200 -> 150 for L15) and no border was ever made up; in
+use the border pixels are repeated, and the size stays.
+
+L10-half, ours, is what CPU cores can train: ten layers on blocks of 2 x 2 pixels, which see as far as L15 at a quarter of the
+positions. White paper is zero, pairs of layers add to what they get, and all of it adds to the input:
+
+    h0 = relu(W1 * unshuffle(y - 0.95)),  hk = hk-1 + Wb * relu(Wa * hk-1),  k = 1 ... 4,  x = y + shuffle(W10 * h4)
+
+Source of the blocks: Shi et al., "Real-time single image and video super-resolution using an efficient sub-pixel convolutional
+neural network", CVPR 2016; of the pairs: Lim et al., "Enhanced deep residual networks for single image super-resolution",
+CVPRW 2017.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -43,6 +53,7 @@ VARIANTS = {
     # Ours: a quarter of L10-S's channels.
     "L10-XS": Layers((15, 1, 1, 1, 1, 3, 1, 5, 3, 5), (32, 80, 80, 80, 32, 32, 128, 12, 24)),
 }
+HALF_SIZE, BLOCK, PAPER = "L10-half", 2, 0.95
 
 
 class TextDeblur(RestorationNetwork):
@@ -56,28 +67,93 @@ class TextDeblur(RestorationNetwork):
     def __init__(self, channels: int, layers: Layers) -> None:
         super().__init__()
         self.receptive_field = 1 + sum(side - 1 for side in layers.sides)
+        self.training_border = self.receptive_field // 2
         widths = [channels, *layers.features, channels]
         groups = layers.groups or (1,) * len(layers.sides)
         stack: list[nn.Module] = []
         for position, (side, group) in enumerate(zip(layers.sides, groups, strict=True)):
-            convolution = nn.Conv2d(widths[position], widths[position + 1], side, groups=group)
-            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            if convolution.bias is not None:
-                nn.init.zeros_(convolution.bias)
-            stack += [convolution, nn.ReLU(inplace=True)]
+            stack += [_convolution(widths[position], widths[position + 1], side, group), nn.ReLU(inplace=True)]
         self.body = nn.Sequential(*stack[:-1])
 
     def forward(self, blurred: Tensor) -> Tensor:
-        """N x C x H x W in [0, 1] -> the same shape, not clipped; in training `receptive_field - 1` pixels less each way."""
+        """N x C x H x W in [0, 1] -> the same shape, not clipped; in training `2 * training_border` pixels less each way."""
         centred = blurred - 0.5
-        if not self.training:
-            centred = functional.pad(centred, [self.receptive_field // 2] * 4, mode="replicate")
+        if self.training:
+            _refuse_small(blurred, self.training_border)
+        else:
+            centred = functional.pad(centred, [self.training_border] * 4, mode="replicate")
         restored: Tensor = self.body(centred)
         return restored + 0.5
 
 
-def text_deblur(channels: int = 3, variant: str = "L15") -> TextDeblur:
-    """L15 is the paper's best; L10-XS is ours, for a CPU."""
+class HalfSizeTextDeblur(RestorationNetwork):
+    """L10-half, as in the module's equation.
+
+    Args:
+        channels: 1 (grey) or 3 (colour).
+        features: channels inside.
+        pairs: of layers between the first and the last.
+        side: of the first layer's filters, in blocks.
+    """
+
+    def __init__(self, channels: int, features: int = 64, pairs: int = 4, side: int = 7) -> None:
+        super().__init__()
+        self.training_border = BLOCK * (side // 2 + 2 * pairs + 1)
+        self.receptive_field = BLOCK + 2 * self.training_border
+        self.first = _convolution(channels * BLOCK**2, features, side)
+        self.pairs = nn.ModuleList(
+            nn.Sequential(
+                _convolution(features, features, 3), nn.ReLU(inplace=True), _convolution(features, features, 3, 1, 0.3)
+            )
+            for _ in range(pairs)
+        )
+        self.last = _convolution(features, channels * BLOCK**2, 3, 1, 0.05)  # close to the input at first
+
+    def forward(self, blurred: Tensor) -> Tensor:
+        """As `TextDeblur`; in training H and W are even."""
+        white = blurred - PAPER
+        if self.training:
+            _refuse_small(blurred, self.training_border)
+        else:
+            border = self.training_border
+            white = functional.pad(white, [border, border + 1, border, border + 1], mode="replicate")
+            height, width = white.shape[-2:]  # an odd picture has one more row of blocks
+            white = white[..., : height // BLOCK * BLOCK, : width // BLOCK * BLOCK]
+        hidden = functional.relu(self.first(functional.pixel_unshuffle(white, BLOCK)))
+        for pair in self.pairs:
+            hidden = hidden[..., 2:-2, 2:-2] + pair(hidden)
+        correction = functional.pixel_shuffle(self.last(hidden), BLOCK)
+        if not self.training:
+            return blurred + correction[..., : blurred.shape[-2], : blurred.shape[-1]]
+        border = self.training_border
+        return blurred[..., border:-border, border:-border] + correction
+
+
+def _refuse_small(patch: Tensor, border: int) -> None:
+    if min(patch.shape[-2:]) <= 2 * border:
+        raise ConfigurationError(
+            f"nothing is left of {patch.shape[-2]} x {patch.shape[-1]} pixels without padding; patch_size must be more than "
+            f"{2 * border}"
+        )
+
+
+def _convolution(inputs: int, outputs: int, side: int, groups: int = 1, gain: float = 1.0) -> nn.Conv2d:
+    """Valid, with He's initialisation times `gain`."""
+    convolution = nn.Conv2d(inputs, outputs, side, groups=groups)
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    with torch.no_grad():
+        convolution.weight.mul_(gain)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+    return convolution
+
+
+def text_deblur(channels: int = 3, variant: str = "L15") -> RestorationNetwork:
+    """L15 is the paper's best; L10-XS and L10-half are ours, for a CPU."""
+    if variant == HALF_SIZE:
+        return HalfSizeTextDeblur(checked_channels(channels))
     if variant not in VARIANTS:
-        raise ConfigurationError(f"text_deblur has no variant {variant!r}; expected one of {', '.join(VARIANTS)}")
+        raise ConfigurationError(
+            f"text_deblur has no variant {variant!r}; expected one of {', '.join([*VARIANTS, HALF_SIZE])}"
+        )
     return TextDeblur(checked_channels(channels), VARIANTS[variant])

@@ -1,0 +1,42 @@
+"""Writes pages to learn from as a shard: `python -m pipelines.pages --count 200 --seed 1 --output pages.tar`.
+
+Its pictures are clean ones like any others to `conservator degrade` and `conservator train`; the text of each is beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from models.pages import LAYOUTS, PageStyle, write_pages
+from models.pages.fonts import FAMILIES, IN_THE_WHEEL
+from transforms.errors import ConfigurationError
+
+EXIT_REFUSED = 5
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.pages", description="Draws pages as a scanner sees them."
+    )
+    parser.add_argument("--count", type=int, required=True, help="pages")
+    parser.add_argument("--seed", type=int, default=0, help="of every random choice")
+    parser.add_argument("--output", required=True, help="a tar")
+    parser.add_argument("--families", default=",".join(IN_THE_WHEEL), help=f"fonts, of {', '.join(FAMILIES)}")
+    parser.add_argument("--layouts", default=",".join(PageStyle.layouts), help=f"of {', '.join(LAYOUTS)}")
+    parser.add_argument("--straight", action="store_true", help="neither turned nor tilted")
+    given = parser.parse_args()
+    try:
+        families, layouts = tuple(given.families.split(",")), tuple(given.layouts.split(","))
+        style = PageStyle(families, layouts)
+        if given.straight:
+            style = PageStyle(families, layouts, rotation_deg=0.0, tilt_deg=0.0)
+        write_pages(given.output, style, given.seed, given.count)
+    except ConfigurationError as error:
+        print(f"pages: {error}", file=sys.stderr)
+        return EXIT_REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

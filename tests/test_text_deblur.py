@@ -1,0 +1,151 @@
+"""The text network in the one training loop: blurred pages in, sharper pages out, with nothing made up at the borders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.onnx_export import check_parity, to_onnx
+from models.degradation.chains import replay
+from models.networks import build_network
+from models.networks.text_deblur import HALF_SIZE, VARIANTS
+from models.pages import PageStyle, write_pages
+from models.recipes import Drawn, load_recipe
+from models.training import TrainingOptions, train
+from models.training_data import load_pictures, split_held_out
+from models.training_log import read_log
+from models.training_recipe import LearningRate, Validation, load_training_recipe
+from models.validation import mean_quality, validation_pairs
+from transforms.errors import ConfigurationError
+
+BLUR = """{kind: degradation, description: one blur, source: none, channels: rgb,
+  degradation: {sequence: [{gaussian_blur: {sigma: 1.6}}, round_to_8bit]}}"""
+
+
+def half(channels: int = 3) -> torch.nn.Module:
+    return build_network("text_deblur", {"channels": channels, "variant": HALF_SIZE})
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, HALF_SIZE])
+def test_what_is_left_while_training_is_the_inside_of_what_is_made_in_use(variant: str) -> None:
+    network = build_network("text_deblur", {"channels": 1, "variant": variant})
+    border, picture = network.training_border, torch.rand(1, 1, 60, 62, generator=torch.Generator().manual_seed(2))
+    inside = network.train()(picture)
+    assert inside.shape[2:] == (60 - 2 * border, 62 - 2 * border)
+    with torch.no_grad():
+        whole = network.eval()(picture)
+    assert whole.shape == picture.shape
+    assert torch.allclose(whole[..., border:-border, border:-border], inside, atol=1e-5)
+
+
+def test_the_half_size_network_has_the_size_of_its_table() -> None:
+    sides_and_widths = [(7, 12, 64), *[(3, 64, 64)] * 8, (3, 64, 12)]
+    expected = sum(side * side * inputs * outputs + outputs for side, inputs, outputs in sides_and_widths)
+    assert sum(each.numel() for each in half().parameters()) == expected == 340_044
+    assert half().receptive_field == 50
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (13, 8), (64, 97)])
+def test_the_half_size_network_takes_any_size(size: tuple[int, int]) -> None:
+    picture = torch.rand(2, 3, *size)
+    with torch.no_grad():
+        assert half().eval()(picture).shape == picture.shape
+
+
+def test_the_half_size_network_is_the_same_in_onnx() -> None:
+    network = half().eval()
+    assert check_parity(to_onnx(network, 3), network, 3) < 1e-5
+
+
+def test_the_half_size_network_sees_no_further_than_it_says() -> None:
+    network = half(1).eval().double()
+    size = 2 * network.receptive_field + 2
+    picture = torch.rand(1, 1, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    picture.requires_grad_()
+    network(picture)[0, 0, size // 2, size // 2].backward()
+    assert picture.grad is not None
+    for axis in (0, 1):
+        reached = picture.grad[0, 0].abs().sum(axis).nonzero()
+        assert int(reached.max() - reached.min()) + 1 == network.receptive_field
+
+
+def test_white_paper_stays_white_before_any_training() -> None:
+    """The input is what the network begins with: far less than a grey level of noise is added to it."""
+    page = torch.ones(1, 3, 64, 64)
+    assert (half().eval()(page) - page).abs().max() < 0.1
+
+
+def test_pages_teach_it_to_sharpen(tmp_path: Path) -> None:
+    """One kind of blur, a few small pages: what it learns in seconds is better than leaving the pages blurred."""
+    style = PageStyle(("dejavu-serif",), ("paragraph",), rotation_deg=0, tilt_deg=0)
+    write_pages(str(tmp_path / "pages.tar"), style, 1, 6)
+    recipe = replace(
+        load_training_recipe("train-text-deblur"), degradation=BLUR, steps=60, batch_size=4, patch_size=80, precision="float32",
+        learning_rate=LearningRate(2e-3, warmup_steps=10), validation=Validation("psnr[rgb,border=20,u8]", every=60, held_out=0.4),
+    )  # fmt: skip
+    data = (str(tmp_path / "pages.tar"),)
+    options = TrainingOptions(str(tmp_path / "run"), data, device="cpu", loaders=0, threads=1)
+    train(recipe, options)
+    _, judged = split_held_out(load_pictures(data, 3), 0.4)
+    pairs = validation_pairs(judged, load_recipe(BLUR), recipe.seed)
+    blurred_db = mean_quality(_Identity(), pairs, recipe.validation.protocol, torch.device("cpu"))
+    (restored_db,) = (
+        line[recipe.validation.protocol] for line in read_log(tmp_path / "run") if recipe.validation.protocol in line
+    )
+    assert restored_db > blurred_db + 1
+
+
+def test_a_patch_without_an_inside_is_refused(tmp_path: Path) -> None:
+    style = PageStyle(("dejavu-serif",), ("paragraph",))
+    write_pages(str(tmp_path / "pages.tar"), style, 1, 2)
+    recipe = replace(load_training_recipe("train-text-deblur"), patch_size=48, steps=1)
+    options = TrainingOptions(str(tmp_path / "run"), (str(tmp_path / "pages.tar"),), device="cpu", loaders=0, threads=1)
+    with pytest.raises(ConfigurationError, match="patch_size must be more than 48"):
+        train(recipe, options)
+
+
+class _Identity(torch.nn.Module):
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        return picture
+
+
+def test_the_test_recipe_is_the_training_recipe_with_one_level_of_noise() -> None:
+    page = np.full((400, 400, 3), 255, np.uint8)
+    page[::7, ::3] = 0
+    radii, sizes = [], []
+    recipe = load_recipe("text-deblur-test")
+    for patch in range(60):
+        drawn = recipe.draw(page, key="a", patch=patch, seed=1)
+        assert isinstance(drawn, Drawn)
+        defocus, walk = _steps(drawn.parameters["degradation"])
+        radii.append(defocus)
+        sizes.append(walk)
+    assert 0 <= min(radii) < 0.5 < 3.5 < max(radii) <= 4
+    assert min(sizes) >= 5
+    assert max(sizes) <= 21
+    flat = np.full((3, 120, 120), 0.5, np.float32)
+    noisy = np.asarray(replay(flat, drawn.parameters["degradation"]))
+    assert (noisy - flat).std() * 255 == pytest.approx(3, rel=0.02)
+
+
+def _steps(degradation: object) -> tuple[float, float]:
+    """Radius and size of the two blurs, wherever they stand in the drawn parameters."""
+    found: dict[str, float] = {}
+
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            for name in ("radius_px", "size"):
+                if isinstance(node.get(name), int | float):
+                    found[name] = float(node[name])
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(degradation)
+    return found["radius_px"], found["size"]
