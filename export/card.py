@@ -4,8 +4,9 @@ Each entry's key starts with `conservator.` and its value is JSON:
 
     name              "denoise5-gray-25"
     purpose           "denoise"
-    channels          1 or 3                color    "gray" or "rgb"
-    scale             output size / input size
+    channels          1 or 3                color    "gray", "luma" or "rgb"
+    scale             output size / input size, enlargement included
+    enlarge           how luma is enlarged before the network sees it; absent where it is not
     size_multiple     height and width must be multiples of it
     receptive_field   pixels; half of it, rounded down, is the halo of a tile
     value_range       [0, 1]
@@ -42,13 +43,13 @@ class ModelCard:
     size_multiple: int
     receptive_field: int
     value_range: tuple[float, float] = (0.0, 1.0)
+    enlarge: Mapping[str, Any] | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def to_metadata(self) -> dict[str, str]:
         """Entries for `metadata_props`."""
-        return {
-            PREFIX + name: json.dumps(value, sort_keys=True, ensure_ascii=False) for name, value in asdict(self).items()
-        }
+        said = {name: value for name, value in asdict(self).items() if name != "enlarge" or value is not None}
+        return {PREFIX + name: json.dumps(value, sort_keys=True, ensure_ascii=False) for name, value in said.items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> ModelCard:
@@ -57,7 +58,7 @@ class ModelCard:
         Raises:
             ConfigurationError: an entry is missing or no JSON.
         """
-        names = [each.name for each in fields(cls)]
+        names = [each.name for each in fields(cls) if each.name != "enlarge" or PREFIX + each.name in metadata]
         missing = [PREFIX + name for name in names if PREFIX + name not in metadata]
         if missing:
             raise ConfigurationError(
@@ -79,7 +80,7 @@ class Measured:
         protocol: metric name, such as `psnr[gray,u8]`.
         recipe: how the pictures were degraded.
         value: mean over the set.
-        degraded: the same figure of the degraded pictures.
+        degraded: the same figure of the degraded pictures; of a classifier, that of a blind guess.
         pictures: how many.
         published: figures to compare with, name -> value.
     """

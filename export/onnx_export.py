@@ -11,9 +11,9 @@ import copy
 import logging
 import platform
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ from export.card import ModelCard
 from export.onnx_file import forget_source, graph_sha256, set_card, write_model
 from models.checkpoint import Progress, load_network, load_progress
 from models.networks import build_network
+from models.networks.cascade import KERNEL, Cascade
 from models.networks.network import RestorationNetwork
+from models.training_recipe import EnlargedLuma
 from transforms.errors import ConfigurationError
 
 OPSET = 18
@@ -46,29 +48,60 @@ class Exported:
     max_abs_error: float
 
 
-def export(checkpoint: str, output: str, *, opset: int = OPSET) -> Exported:
+def export(checkpoint: str, output: str, *, name: str = "", scale: int = 0, opset: int = OPSET) -> Exported:
     """Writes the network of a checkpoint folder as one ONNX file.
 
-    Input `degraded` and output `restored` are float32, N x C x H x W, with N, H and W free.
+    Args:
+        checkpoint: folder of a training run.
+        output: path or URL of the file.
+        name: of the model in its card; empty: the recipe's.
+        scale: of weights for enlarged luma, which may serve several; 0: the only one that the recipe names.
+        opset: at least 17.
+
+    Input `degraded` and output `restored` are float32, N x C x H x W, with N, H and W free. A classifier's output has its own
+    name and shape.
 
     Raises:
-        ConfigurationError: no checkpoint, a batch norm that can't be folded, an opset below 17, or an ONNX model that
-            differs from PyTorch by more than 1e-4 anywhere. Nothing is written then.
+        ConfigurationError: no checkpoint, a scale that the weights are not for, a batch norm that can't be folded, an
+            opset below 17, or an ONNX model that differs from PyTorch by more than 1e-4 anywhere. Nothing is written then.
     """
     if opset < 17:
         raise ConfigurationError(f"opset {opset} is too old; give at least 17")
     progress = load_progress(Path(checkpoint))
+    use, passes = _use(progress.recipe, scale)
     choice = progress.recipe["network"]
     network = build_network(choice["name"], {"channels": choice["channels"], **choice["settings"]})
     load_network(Path(checkpoint), network)
+    if passes > 1:
+        network = Cascade([network] * passes, use["enlarge"]["factor"])
     network.eval()
-    model = to_onnx(fold_batch_norm(network), choice["channels"], opset)
+    model = to_onnx(fold_batch_norm(network), choice["channels"], opset, network.min_size, network.output_name)
     error = check_parity(model, network, choice["channels"])
     card = _card(network, progress, model, error)
+    card = replace(card, name=name or card.name, **use)
     set_card(model, card)
     onnx.checker.check_model(model, full_check=True)
     write_model(model, output)
     return Exported(output, card, error)
+
+
+def _use(recipe: Mapping[str, Any], scale: int) -> tuple[dict[str, Any], int]:
+    """What the card says of weights for enlarged luma at one scale, nothing for others; how often the network runs."""
+    section = recipe.get("enlarge")
+    if section is None:
+        if scale:
+            raise ConfigurationError(f"the recipe {recipe['name']!r} has no section `enlarge`: leave out the scale")
+        return {}, 1
+    luma = EnlargedLuma(**{**section, "scales": tuple(section["scales"])})
+    if not scale and len(luma.scales) > 1:
+        raise ConfigurationError(f"the weights serve the scales {', '.join(map(str, luma.scales))}: name one")
+    scale = scale or luma.scales[0]
+    enlargement, passes = luma.at(scale), luma.passes(scale)
+    if passes > 1 and luma.kernel != KERNEL:
+        raise ConfigurationError(f"a cascade enlarges between its networks by {KERNEL}, not by {luma.kernel!r}")
+    purpose = recipe["purpose"] if scale == 1 else f"{recipe['purpose']} x{scale}"
+    enlarge = {} if enlargement is None else {"enlarge": enlargement.to_json()}
+    return {"color": "luma", "scale": scale, "purpose": purpose, **enlarge}, passes
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
@@ -77,24 +110,28 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     for sequence in [module for module in folded.modules() if isinstance(module, nn.Sequential)]:
         for index in range(len(sequence) - 1):
             convolution, norm = sequence[index], sequence[index + 1]
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                sequence[index] = fuse_conv_bn_eval(convolution, norm)
+            if isinstance(convolution, (nn.Conv2d, nn.ConvTranspose2d)) and isinstance(norm, nn.BatchNorm2d):
+                is_transposed = isinstance(convolution, nn.ConvTranspose2d)
+                sequence[index] = fuse_conv_bn_eval(convolution, norm, transpose=is_transposed)
                 sequence[index + 1] = nn.Identity()
     return folded
 
 
-def to_onnx(network: nn.Module, channels: int, opset: int = OPSET) -> onnx.ModelProto:
-    """Traces a network for any N, H and W.
+def to_onnx(
+    network: nn.Module, channels: int, opset: int = OPSET, min_size: int = 1, output: str = "restored"
+) -> onnx.ModelProto:
+    """Traces a network for any N, and any H and W from `min_size`.
 
     Raises:
         ConfigurationError: the graph still holds a batch norm.
     """
-    example = torch.rand(2, channels, 24, 32)
-    free = {0: torch.export.Dim("N"), 2: torch.export.Dim("H"), 3: torch.export.Dim("W")}
-    with warnings.catch_warnings(), _quiet("torch.onnx"):
+    example = torch.rand(2, channels, max(24, min_size + 4), max(32, min_size + 12))
+    sides = {name: torch.export.Dim(name, min=min_size) if min_size > 1 else torch.export.Dim(name) for name in "HW"}
+    free = {0: torch.export.Dim("N"), 2: sides["H"], 3: sides["W"]}
+    with warnings.catch_warnings(), quiet("torch.onnx"):
         warnings.simplefilter("ignore")  # the exporter warns about its own internals, and that torchvision is absent
         program = torch.onnx.export(
-            network, (example,), input_names=["degraded"], output_names=["restored"], opset_version=opset,
+            network, (example,), input_names=["degraded"], output_names=[output], opset_version=opset,
             dynamic_shapes=(free,), dynamo=True, external_data=False, verbose=False,
         )  # fmt: skip
     if program is None:
@@ -109,7 +146,8 @@ def to_onnx(network: nn.Module, channels: int, opset: int = OPSET) -> onnx.Model
 
 
 @contextmanager
-def _quiet(logger: str) -> Iterator[None]:
+def quiet(logger: str) -> Iterator[None]:
+    """Only errors of a logger that says much about its own internals."""
     chatty = logging.getLogger(logger)
     level = chatty.level
     chatty.setLevel(logging.ERROR)
@@ -122,7 +160,8 @@ def _quiet(logger: str) -> Iterator[None]:
 def check_parity(
     model: onnx.ModelProto, network: nn.Module, channels: int, shapes: Sequence[tuple[int, int, int]] = PARITY_SHAPES
 ) -> float:
-    """Largest absolute difference between ONNX Runtime on the CPU and PyTorch, over several odd sizes.
+    """Largest absolute difference between ONNX Runtime on the CPU and PyTorch, over several odd sizes, none below the
+    network's smallest.
 
     Raises:
         ConfigurationError: it exceeds 1e-4, or is not finite.
@@ -130,7 +169,8 @@ def check_parity(
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     rng = np.random.Generator(np.random.Philox(key=0))
     worst = 0.0
-    for batch, height, width in shapes:
+    least = getattr(network, "min_size", 1)
+    for batch, height, width in ((count, max(high, least), max(wide, least)) for count, high, wide in shapes):
         degraded = rng.normal(0.5, 0.3, (batch, channels, height, width)).astype(np.float32)
         with torch.inference_mode():
             expected = network(torch.from_numpy(degraded)).numpy()
@@ -158,22 +198,28 @@ def _card(network: RestorationNetwork, progress: Progress, model: onnx.ModelProt
         card={
             "network": progress.recipe["network"],
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "training": _training(progress),
+            "training": training_facts(progress),
             "parity_max_abs_error": error,
             "graph_sha256": graph_sha256(model),
             "measured": [],
             "licence": LICENCE,
-            "versions": {
-                "onnx": onnx.__version__,
-                "onnxruntime": onnxruntime.__version__,
-                "torch": torch.__version__.partition("+")[0],
-                "python": platform.python_version(),
-            },
+            "versions": exporter_versions(),
         },
     )
 
 
-def _training(progress: Progress) -> dict[str, Any]:
+def exporter_versions() -> dict[str, str]:
+    """What the file was made with."""
+    return {
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "torch": torch.__version__.partition("+")[0],
+        "python": platform.python_version(),
+    }
+
+
+def training_facts(progress: Progress) -> dict[str, Any]:
+    """What the card says about the training."""
     facts = progress.facts
     return {
         "recipe": {

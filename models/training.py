@@ -1,4 +1,4 @@
-"""Training: a network learns  min_f  mean |f(y) - x|^2  over pairs (x, y) from a recipe.
+"""Training: a network learns  min_f  mean |f(y) - x|^2, or another objective, over pairs (x, y) from a recipe.
 
 A run is a function of its recipe and its pictures: patches are drawn by number, the learning rate follows from the step,
 and nothing else is random. So a run that was interrupted at any step and resumed ends with the same bits as an undisturbed
@@ -15,16 +15,13 @@ import hashlib
 import json
 import logging
 import math
-import os
-import platform
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -35,7 +32,6 @@ from models.checkpoint import (
     Progress,
     load_network,
     load_optimiser,
-    load_progress,
     save_checkpoint,
     start_from,
     weights_digest,
@@ -43,11 +39,13 @@ from models.checkpoint import (
 from models.datasets import FreshBatches, FreshPairs, LoadedBatches, PairShards, holds_pairs, read_ahead
 from models.networks import build_network
 from models.networks.network import RestorationNetwork
+from models.objectives import Objective, objective_named
 from models.recipes import Recipe, load_recipe
 from models.training_data import CleanPicture, digest, first_by_hash, load_pictures, split_held_out
 from models.training_log import LOG_NAME, append_line, draw_curve, forget_after
 from models.training_recipe import TrainingRecipe, load_training_recipe
-from models.validation import ValidationPair, mean_quality, stored_validation_pairs, validation_pairs
+from models.training_setup import choose_device, provenance, resumable
+from models.validation import ValidationPair, stored_validation_pairs
 from transforms.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -96,6 +94,7 @@ class _Run:
     optimiser: torch.optim.Optimizer
     device: torch.device
     folder: Path
+    objective: Objective
     step: int = 0
     elapsed_s: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
@@ -120,7 +119,7 @@ def train(recipe: TrainingRecipe, options: TrainingOptions) -> Path:
     run = _open_run(recipe, data.fingerprint, options)
     _loop(run, data, options)
     if run.step >= recipe.steps:
-        draw_curve(run.folder)
+        draw_curve(run.folder, decibel=run.objective.targets() is None)
     return run.folder
 
 
@@ -131,8 +130,8 @@ def _loop(run: _Run, data: _Data, options: TrainingOptions) -> None:
     started, saved, losses = time.monotonic() - run.elapsed_s, time.monotonic(), []
     bar = tqdm(batches, recipe.name, recipe.steps, initial=run.step, unit="step", disable=not sys.stderr.isatty())
     run.network.train()
-    for degraded, clean in bar:
-        loss = _descend(run, _on(degraded, run.device), _on(clean, run.device))
+    for degraded, target in bar:
+        loss = _descend(run, _on(degraded, run.device), _on(target, run.device))
         losses.append(loss)
         run.step += 1
         elapsed_s = time.monotonic() - started
@@ -141,9 +140,9 @@ def _loop(run: _Run, data: _Data, options: TrainingOptions) -> None:
             _log(run, elapsed_s, loss=mean, learning_rate=recipe.rate_at(run.step))
             losses.clear()
         if data.validation and (run.step % recipe.validation.every == 0 or run.step == recipe.steps):
-            quality = mean_quality(run.network, data.validation, recipe.validation.protocol, run.device)
-            bar.set_postfix({recipe.validation.protocol: f"{quality:.2f}"})
-            _log(run, elapsed_s, **{recipe.validation.protocol: quality})
+            figures = run.objective.figures(run.network, data.validation, run.device)
+            bar.set_postfix({name: f"{value:.2f}" for name, value in figures.items()})
+            _log(run, elapsed_s, **figures)
         if run.step == last or time.monotonic() - saved > CHECKPOINT_EVERY_S:
             _finite(loss.item(), run.step)  # broken weights never replace good ones
             run.save(time.monotonic() - started)
@@ -151,33 +150,29 @@ def _loop(run: _Run, data: _Data, options: TrainingOptions) -> None:
 
 
 def _batches(run: _Run, data: _Data, options: TrainingOptions, steps: range) -> Iterable[tuple[Tensor, Tensor]]:
-    """Degraded and clean pictures for each step: N x C x h x w and N x C x H x W."""
-    source, size = data.source, run.recipe.batch_size
+    """Degraded pictures, N x C x h x w, and what to make of them: clean ones, N x C x H x W, or N targets."""
+    source, size, targets = data.source, run.recipe.batch_size, run.objective.targets()
     on_device = options.synthesis == "device" or (not options.synthesis and run.device.type == "cuda")
     if on_device and isinstance(source, FreshPairs):
-        made = FreshBatches(source.pictures, source.recipe, size, source.patch_size, source.seed, run.device)
+        made = FreshBatches(
+            source.pictures, source.recipe, size, source.patch_size, source.seed, run.device, targets=targets
+        )
         return read_ahead(made, steps)
     return DataLoader(
-        LoadedBatches(source, size), batch_size=None, sampler=steps,
+        LoadedBatches(source, size, targets), batch_size=None, sampler=steps,
         num_workers=options.loaders, prefetch_factor=8 if options.loaders else None,
         pin_memory=run.device.type == "cuda", generator=torch.Generator(),
     )  # fmt: skip
 
 
-def _descend(run: _Run, degraded: Tensor, clean: Tensor) -> Tensor:
-    """One step down the gradient of the mean squared error; the loss stays on the device, so that nothing waits for it."""
+def _descend(run: _Run, degraded: Tensor, target: Tensor) -> Tensor:
+    """One step down the gradient of the objective; the loss stays on the device, so that nothing waits for it."""
     rate = run.recipe.rate_at(run.step)
     for group in run.optimiser.param_groups:
         group["lr"] = rate
     with torch.autocast(run.device.type, torch.bfloat16, enabled=run.recipe.precision == "bfloat16"):
-        restored = run.network(degraded)
-    clean = _inside(clean, run.network.training_border)
-    if restored.shape != clean.shape:
-        raise ConfigurationError(
-            f"the network makes {_size(restored)} of {_size(degraded)}, but the clean pictures have {_size(clean)}: its scale, "
-            f"channels or borders do not fit the recipe {run.recipe.degradation!r}"
-        )
-    loss = nn.functional.mse_loss(restored.float(), clean)
+        answer = run.network(degraded)
+    loss = run.objective.loss(run.network, degraded, answer.float(), target)
     run.optimiser.zero_grad()
     torch.autograd.backward(loss)
     if run.recipe.gradient_clip is not None:
@@ -234,8 +229,9 @@ def _fresh(recipe: TrainingRecipe, degradation: Recipe, options: TrainingOptions
 
 def _stored(recipe: TrainingRecipe, degradation: Recipe, options: TrainingOptions) -> _Read:
     pairs = PairShards(
-        options.data, channels=recipe.network.channels, patch_size=recipe.patch_size, seed=recipe.seed, shuffle=True
-    )
+        options.data, channels=recipe.network.channels, patch_size=recipe.patch_size, seed=recipe.seed, shuffle=True,
+        with_parameters=_objective(recipe).targets() is not None,
+    )  # fmt: skip
     judged: list[ValidationPair] = []
     if not options.validation:
         pairs, held_out = pairs.split_held_out(recipe.validation.held_out)
@@ -250,7 +246,8 @@ def _stored(recipe: TrainingRecipe, degradation: Recipe, options: TrainingOption
 def _named_validation(recipe: TrainingRecipe, degradation: Recipe, options: TrainingOptions) -> list[ValidationPair]:
     channels = recipe.network.channels
     if holds_pairs(options.validation):
-        pairs = PairShards(options.validation, channels=channels)
+        with_parameters = _objective(recipe).targets() is not None
+        pairs = PairShards(options.validation, channels=channels, with_parameters=with_parameters)
         return stored_validation_pairs(pairs.first_by_hash(recipe.validation.limit))
     return _judged(load_pictures(options.validation, _channels_to_load(recipe, degradation)), recipe, degradation)
 
@@ -262,19 +259,23 @@ def _channels_to_load(recipe: TrainingRecipe, degradation: Recipe) -> int:
 
 def _judged(pictures: Sequence[CleanPicture], recipe: TrainingRecipe, degradation: Recipe) -> list[ValidationPair]:
     judge = load_recipe(recipe.validation.degradation) if recipe.validation.degradation else degradation
-    return validation_pairs(first_by_hash(pictures, recipe.validation.limit), judge, recipe.seed)
+    return _objective(recipe).judged(first_by_hash(pictures, recipe.validation.limit), judge, recipe.seed)
+
+
+def _objective(recipe: TrainingRecipe) -> Objective:
+    return objective_named(recipe.objective, recipe.validation.protocol)
 
 
 def _open_run(recipe: TrainingRecipe, fingerprint: str, options: TrainingOptions) -> _Run:
     """A fresh run, or the one in the output folder if it is to be resumed and has the same fingerprint."""
-    device = _device(options.device)
-    network, facts = _initial_network(recipe), _provenance(options)
+    device = choose_device(options.device)
+    network, facts = _initial_network(recipe), provenance(options.data)
     if options.initial_weights:
         fresh = start_from(Path(options.initial_weights), network)
         facts["initial_weights"] = {"digest": weights_digest(Path(options.initial_weights)), "fresh": fresh}
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
     optimiser = torch.optim.Adam(network.parameters(), recipe.learning_rate.peak, fused=True)
-    run = _Run(recipe, fingerprint, network, optimiser, device, Path(options.output), facts=facts)
+    run = _Run(recipe, fingerprint, network, optimiser, device, Path(options.output), _objective(recipe), facts=facts)
     run.folder.mkdir(parents=True, exist_ok=True)
     if (run.folder / FILE_NAME).exists():
         _continue(run, options)
@@ -291,45 +292,16 @@ def _initial_network(recipe: TrainingRecipe) -> RestorationNetwork:
 
 
 def _continue(run: _Run, options: TrainingOptions) -> None:
-    if not options.resume:
-        raise ConfigurationError(
-            f"{options.output!r} already holds a run; pass --resume to continue it, or choose another --output"
-        )
-    progress = load_progress(run.folder)
-    if progress.fingerprint != run.fingerprint:
-        raise ConfigurationError(
-            f"the run in {options.output!r} has the fingerprint {progress.fingerprint}, this one {run.fingerprint}: its "
-            "recipe or its pictures are others; resume with the same, or choose another --output"
-        )
+    progress = resumable(options.output, run.fingerprint, resume=options.resume)
     load_network(run.folder, run.network)
     load_optimiser(run.folder, run.optimiser)
     run.step, run.elapsed_s, run.facts = progress.step, progress.elapsed_s, progress.facts
     forget_after(run.folder, run.step)
 
 
-def _device(name: str) -> torch.device:
-    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ConfigurationError(
-                f"device {name!r} was asked for, but torch sees no GPU; leave --device out to train on the CPU"
-            )
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
-    return device
-
-
 def _on(batch: Tensor, device: torch.device) -> Tensor:
-    return batch.to(device, non_blocking=True, memory_format=torch.channels_last)
-
-
-def _inside(batch: Tensor, border: int) -> Tensor:
-    height, width = batch.shape[-2:]
-    return batch[..., border : height - border, border : width - border]
-
-
-def _size(batch: Tensor) -> str:
-    return " x ".join(map(str, batch.shape))
+    layout = torch.channels_last if batch.dim() == 4 else torch.preserve_format
+    return batch.to(device, non_blocking=True, memory_format=layout)
 
 
 def _finite(loss: float, step: int) -> float:
@@ -364,15 +336,6 @@ def main() -> None:
     given |= {"data": tuple(given["data"]), "validation": tuple(given["validation"])}
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     train(recipe, TrainingOptions(**given))
-
-
-def _provenance(options: TrainingOptions) -> dict[str, Any]:
-    return {
-        "data": [PurePosixPath(url).name for url in options.data],  # names, not paths: the card travels
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores"
-        + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
-        "versions": {"torch": torch.__version__, "python": platform.python_version(), "numpy": np.__version__},
-    }
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from transforms.value_range import to_u8
 log = logging.getLogger(__name__)
 
 MEMORY_LIMIT_BYTES = 8 << 30  # clean pictures of the usual training sets take 0.1 GB
-CHANNELS = {1: "gray", 3: "rgb"}  # a network's channels as a recipe says them
+CHANNELS = {0: "as_is", 1: "gray", 3: "rgb"}  # a network's channels as a recipe says them
 # What a key has on top of the key of the picture that it was cut from or reduced from.
 _CUT_OR_REDUCED = re.compile(r"(@[\d.]+)?(-p\d{5,})?(-v\d+)?$")
 
@@ -144,7 +144,7 @@ def load_pictures(
 
     Args:
         data: URLs, patterns and `@lists` of tars, folders or pictures.
-        channels: 1 turns colour into luma, 3 repeats grey.
+        channels: 1 turns colour into luma, 3 repeats grey, 0 leaves each picture its own.
         scales: each picture is there once per scale, reduced bicubically.
         limit_bytes: what may be held in memory. Where the samples take more, they stay on disk and each draw decodes a
             picture unless it is among those used last: stored pairs are quicker then.

@@ -36,8 +36,9 @@ def forget_after(folder: Path, step: int) -> None:
         (folder / LOG_NAME).write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
 
-def draw_curve(folder: Path) -> Path:
-    """Draws the run into `curve.png`: PSNR of the training patches (from the loss) and the validation's metric."""
+def draw_curve(folder: Path, *, decibel: bool = True) -> Path:
+    """Draws the run into `curve.png`: PSNR of the training patches (from the loss), or the loss itself, and the validation's
+    figures."""
     from matplotlib.backends.backend_agg import (
         FigureCanvasAgg,
     )  # takes half a second, and only the end of a run needs it
@@ -47,12 +48,15 @@ def draw_curve(folder: Path) -> Path:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     lines = read_log(folder)
-    losses = [(line["step"], -10 * math.log10(line["loss"])) for line in lines if "loss" in line]
-    axes.plot(*zip(*losses, strict=True), color="0.75", linewidth=0.8, label="training patches, from the loss")
+    losses = [
+        (line["step"], -10 * math.log10(line["loss"]) if decibel else line["loss"]) for line in lines if "loss" in line
+    ]
+    label = "training patches, from the loss" if decibel else "loss"
+    axes.plot(*zip(*losses, strict=True), color="0.75", linewidth=0.8, label=label)
     for name in sorted({name for line in lines for name in line if "[" in name}):
         points = [(line["step"], line[name]) for line in lines if name in line]
         axes.plot(*zip(*points, strict=True), marker=".", label=f"validation {name}")
-    axes.set(xlabel="step", ylabel="dB", title=folder.resolve().name)
-    axes.legend(loc="lower right")
+    axes.set(xlabel="step", ylabel="dB" if decibel else "", title=folder.resolve().name)
+    axes.legend(loc="lower right" if decibel else "upper right")
     figure.savefig(folder / CURVE_NAME, dpi=110)
     return folder / CURVE_NAME

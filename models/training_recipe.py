@@ -17,6 +17,11 @@ learning_rate: {peak: 0.003, warmup_steps: 500, schedule: cosine}
 gradient_clip: 0.0001                   each component stays within -+this / learning rate; without: as it is
 objective: mean_squared_error           or cross_entropy, of the labels that the recipe draws
 validation: {protocol: "psnr[gray,u8]", degradation: dncnn-25, every: 2000}
+
+A network that restores enlarged luma says which scales it is for, and how the luma is enlarged before it:
+
+enlarge: {scales: [2, 3, 4], kernel: matlab_bicubic}
+enlarge: {scales: [2, 3, 4], factor: 2, kernel: opencv_cubic, shrink: matlab_bicubic}    several times by two, then shrunk
 """
 
 from __future__ import annotations
@@ -43,7 +48,9 @@ from models.recipes.validation import (
     read_text,
 )
 from models.recipes.yaml_nodes import Place, entries_of
+from transforms.enlargement import Enlargement
 from transforms.errors import ConfigurationError
+from transforms.planes.resampling import RESIZE_KERNELS
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,44 @@ class Validation:
 
 
 @dataclass(frozen=True)
+class EnlargedLuma:
+    """How luma becomes what a network was trained on.
+
+    Attributes:
+        scales: of the models that the weights may be exported as; 1: luma as it is.
+        kernel: that enlarges; one of RESIZE_KERNELS.
+        factor: of one pass; None: the scale, in a single pass.
+        shrink: kernel that brings several passes to a scale that is no power of the factor.
+    """
+
+    scales: tuple[int, ...]
+    kernel: str
+    factor: int | None = None
+    shrink: str | None = None
+
+    def at(self, scale: int) -> Enlargement | None:
+        """What the card says of one scale.
+
+        Raises:
+            ConfigurationError: the weights are not for this scale.
+        """
+        if scale not in self.scales:
+            known = ", ".join(map(str, self.scales))
+            raise ConfigurationError(f"the weights are for the scales {known}, not {scale}; choose one of these")
+        if scale == 1:
+            return None
+        factor = self.factor or scale
+        return Enlargement(factor, self.kernel, None if factor ** self.passes(scale) == scale else self.shrink)
+
+    def passes(self, scale: int) -> int:
+        """How often the network runs, each time on luma enlarged by the factor, until the scale is reached."""
+        passes = 1
+        while (self.factor or scale) ** passes < scale:
+            passes += 1
+        return passes
+
+
+@dataclass(frozen=True)
 class TrainingRecipe:
     """A training run; see the module's example.
 
@@ -125,6 +170,7 @@ class TrainingRecipe:
     seed: int = 0
     scales: tuple[float, ...] = (1.0,)
     gradient_clip: float | None = None
+    enlarge: EnlargedLuma | None = None
     objective: str = "mean_squared_error"
     command: str = ""
     cost: str = ""
@@ -140,15 +186,15 @@ class TrainingRecipe:
         return plain
 
     def deciding(self) -> dict[str, Any]:
-        """What decides the weights, as JSON: neither what is for a person, nor how the run is judged."""
+        """What decides the weights, as JSON: neither what is for a person, nor how they are judged and used."""
         held_out = self.validation.held_out  # these pictures are missing in the training
-        plain = {name: value for name, value in self.to_json().items() if name not in _FOR_PEOPLE}
+        plain = {name: value for name, value in self.to_json().items() if name not in _NOT_DECIDING}
         if self.objective == TrainingRecipe.objective:
             del plain["objective"]  # runs from before there was a choice go on
         return {**plain, "validation": {"held_out": held_out}}
 
 
-_FOR_PEOPLE = frozenset({"name", "purpose", "command", "cost", "reaches", "validation"})
+_NOT_DECIDING = frozenset({"name", "purpose", "command", "cost", "reaches", "validation", "enlarge"})
 
 
 def load_training_recipe(name_or_path: str) -> TrainingRecipe:
@@ -211,6 +257,15 @@ _VALIDATION = Section(
     },
     Validation,
 )
+_ENLARGE = Section(
+    {
+        "scales": Field(ListOf(Integer(minimum=1)), "of the models that the weights may be exported as"),
+        "kernel": Field(Word(*RESIZE_KERNELS), "that enlarges the luma"),
+        "factor": Field(Nullable(Integer(minimum=2)), "of one pass; without: the scale, in a single pass", None),
+        "shrink": Field(Nullable(Word(*RESIZE_KERNELS)), "for scales that are no power of the factor", None),
+    },
+    EnlargedLuma,
+)
 _RECIPE = Section(
     {
         "kind": Field(Word("training"), "training"),
@@ -234,6 +289,7 @@ _RECIPE = Section(
         "gradient_clip": Field(
             Nullable(Number(above=0)), "each component of the gradient stays within -+this / learning rate", None
         ),
+        "enlarge": Field(Nullable(_ENLARGE), "for networks that restore enlarged luma", None),
         "validation": Field(_VALIDATION),
     },
     _recipe,

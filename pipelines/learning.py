@@ -3,38 +3,81 @@
 from __future__ import annotations
 
 import logging
+import sys
+import tempfile
+from pathlib import Path
 
+from export.generator import export_generator
 from export.onnx_export import export
+from export.quantise import Gate, QualityLossError, quantise
+from models.checkpoint import load_progress
+from models.gan_recipe import KIND as GAN_KIND
+from models.gan_recipe import is_gan_recipe, load_gan_recipe
+from models.gan_training import train_gan
 from models.training import TrainingOptions, train
 from models.training_recipe import load_training_recipe
 from pipelines.options import ExportOptions, TrainOptions
+from transforms.errors import ConfigurationError
+
+EXIT_QUALITY = 6
 
 
 def run_train(options: TrainOptions) -> int:
     """Trains and says where the checkpoint, the log and the curve are."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    recipe = load_training_recipe(options.recipe)
-    folder = train(
-        recipe,
-        TrainingOptions(
-            output=options.output,
-            data=(options.data,),
-            validation=(options.validation,) if options.validation else (),
-            resume=options.resume,
-            device=options.device,
-            threads=options.threads,
-            loaders=options.loaders,
-            synthesis=options.synthesis,
-            initial_weights=options.initial_weights,
-            stop_after=options.steps or None,
-        ),
+    training = TrainingOptions(
+        output=options.output,
+        data=(options.data,),
+        validation=(options.validation,) if options.validation else (),
+        resume=options.resume,
+        device=options.device,
+        threads=options.threads,
+        loaders=options.loaders,
+        synthesis=options.synthesis,
+        initial_weights=options.initial_weights,
+        stop_after=options.steps or None,
     )
+    if is_gan_recipe(options.recipe):
+        folder = train_gan(load_gan_recipe(options.recipe), training)
+    else:
+        folder = train(load_training_recipe(options.recipe), training)
     print(f"in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return 0
 
 
 def run_export(options: ExportOptions) -> int:
-    """Exports, or refuses where PyTorch and ONNX do not agree."""
-    exported = export(options.checkpoint, options.output)
-    print(f"written: {exported.path}, at most {exported.max_abs_error:.1e} from PyTorch")
+    """Exports, or refuses where PyTorch and ONNX, or float32 and int8, do not agree."""
+    if options.quantize:
+        return _run_quantise(options)
+    if load_progress(Path(options.checkpoint)).recipe.get("kind") == GAN_KIND:
+        written = export_generator(options.checkpoint, options.output)
+    else:
+        written = [export(options.checkpoint, options.output, name=options.name, scale=options.scale)]
+    for exported in written:
+        print(f"written: {exported.path}, at most {exported.max_abs_error:.1e} from PyTorch")
+    return 0
+
+
+def _run_quantise(options: ExportOptions) -> int:
+    for name in ("calibration", "validation"):
+        if not getattr(options, name):
+            raise ConfigurationError(f"--quantize needs --{name}: clean pictures, none of them in the other set")
+    gate = Gate(
+        calibration=(options.calibration,),
+        validation=(options.validation,),
+        degradation=options.degradation,
+        protocol=options.protocol,
+        loss_db=options.quality_loss,
+    )
+    with tempfile.TemporaryDirectory(prefix="export-") as folder:
+        source = options.checkpoint
+        if not source.endswith(".onnx"):
+            source = str(Path(folder) / "float32.onnx")
+            export(options.checkpoint, source, name=options.name, scale=options.scale)
+        try:
+            done = quantise(source, options.output, gate)
+        except QualityLossError as error:
+            print(f"conservator: {error}", file=sys.stderr)
+            return EXIT_QUALITY
+    print(f"written: {done.path}, {done.float32:.3f} dB in float32, {done.int8:.3f} dB in int8")
     return 0

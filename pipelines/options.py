@@ -73,6 +73,11 @@ class RunOptions:
     def default_local_workers(self, cores: int) -> int:
         return cores
 
+    @property
+    def pictures_ahead(self) -> int:
+        """Pictures that a worker may hold before and behind the operator, each."""
+        return 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreOptions(RunOptions):
@@ -145,6 +150,11 @@ class DegradeOptions(RunOptions):
         "pairs in random order over all shards (by --seed); a picture is decoded for each shard", False
     )
 
+    @property
+    def pictures_ahead(self) -> int:
+        """Enough to keep the threads busy: there is no batch and no accelerator to wait for."""
+        return self.io_threads + 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(RunOptions):
@@ -196,10 +206,18 @@ class TrainOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """`conservator export`"""
+    """`conservator export`; with --quantize the int8 twin of a float32 model"""
 
-    checkpoint: str = flag("folder of a training run")
+    checkpoint: str = flag("folder of a training run; with --quantize also an exported .onnx file")
     output: str = flag("the .onnx file to write")
+    name: str = flag("of the model in its card; default: the recipe's", "")
+    scale: int = flag("which of its scales, for a network that serves several", 0, minimum=0)
+    quantize: str = flag("write the int8 twin instead, if it restores as well", "", ("", "int8"))
+    calibration: str = flag("--quantize: clean pictures like those to be restored; they set the ranges", "")
+    validation: str = flag("--quantize: clean pictures that float32 and int8 are compared on", "")
+    degradation: str = flag("--quantize: recipe that degrades both; default: that of the training's validation", "")
+    protocol: str = flag("--quantize: metric that compares, such as psnr[gray,u8]; default: the training's", "")
+    quality_loss: float = flag("--quantize: refuse a twin whose mean is lower by more, in dB", 0.1, minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +237,20 @@ class ReplayOptions:
     seed: int = flag("of the choice of --sample", 0)
     input: str = flag("the clean pictures; default: where the run that made the pairs took them from", "")
     output: str = flag("folder for KEY.clean.png and KEY.degraded.png or .npy, made again", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionOptions:
+    """`conservator motion`"""
+
+    input: str = flag("blurred pictures or shards: URLs, globs, {000..123} ranges, @list.txt, comma-separated")
+    output: str = flag("folder for KEY.motion.npy, KEY.confidence.npy and KEY.motion.png")
+    model: str = flag("zoo name or .onnx file of a classifier of motion", "motion-patches")
+    rotations: int = flag("1: 73 motions, 30 degrees apart; 5: 361, 6 degrees, in five times the time", 1, minimum=1)
+    session_threads: int = flag(
+        "threads of the network; default: one for each core", 0, minimum=0, maximum=MOST_PROCESSES
+    )
+    provider: str = flag("where the network runs", "cpu", ("cpu", "cuda", "tensorrt"))
 
 
 @dataclass(frozen=True, kw_only=True)

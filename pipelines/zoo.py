@@ -17,7 +17,10 @@ def show_zoo(options: ZooOptions) -> int:
         return 0
     for name in MODELS:
         card = read_card(str(zoo_path(name)))
-        print(f"{name:24} {card.purpose}, {card.color}, x{card.scale}, sees {card.receptive_field} pixels")
+        about = f"{card.purpose}, {card.color}, x{card.scale}, sees {card.receptive_field} pixels"
+        if "takes" in card.card:  # not image-to-image
+            about = f"{card.purpose}: {card.card['takes']} -> {card.card['gives']}"
+        print(f"{name:24} {about}")
         for figure in card.card.get("measured", []):
             published = "".join(f", {who} {value:.2f}" for who, value in figure["published"].items())
             unit = " dB" if figure["protocol"].startswith("psnr") else ""

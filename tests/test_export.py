@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from skimage.data import astronaut
 from torch import nn
 
 from export import onnx_export
@@ -23,8 +24,10 @@ from models.checkpoint import load_network
 from models.networks import build_network
 from models.training import TrainingOptions, train
 from models.training_data import TrainingPicture
-from models.training_recipe import LearningRate, NetworkChoice, TrainingRecipe, Validation
+from models.training_recipe import EnlargedLuma, LearningRate, NetworkChoice, TrainingRecipe, Validation
 from transforms.errors import ConfigurationError
+from transforms.onnx_restorer import OnnxRestorerFactory
+from transforms.planes.resampling import resize_planes
 
 RECIPE = TrainingRecipe(
     name="tiny",
@@ -238,3 +241,83 @@ def test_a_measurement_lands_in_the_card(exported: Path, tmp_path: Path) -> None
     (entry,) = read_card(str(path)).card["measured"]
     assert entry["value"] == measured.value
     assert (entry["data_set"], entry["pictures"], entry["published"]) == ("one", 1, {"X": 1.0})
+
+
+@pytest.fixture(scope="module")
+def for_luma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few steps of SCN, which serves three scales by running once or twice."""
+    folder = tmp_path_factory.mktemp("luma")
+    (folder / "photos").mkdir()
+    samples = np.random.Generator(np.random.Philox(key=1)).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    Image.fromarray(samples).save(folder / "photos" / "a.png")
+    recipe = replace(
+        RECIPE,
+        name="scn",
+        purpose="super-resolution",
+        network=NetworkChoice("scn", 1),
+        degradation="enlarged-opencv-x2",
+        validation=Validation("psnr[y,u8]", held_out=0),
+        enlarge=EnlargedLuma((1, 2, 3, 4), "opencv_cubic", 2, "matlab_bicubic"),
+    )
+    return train(recipe, TrainingOptions(str(folder / "run"), (str(folder / "photos"),), device="cpu", loaders=0))
+
+
+@pytest.mark.parametrize(
+    ("scale", "passes", "enlarge"),
+    [
+        (1, 1, None),
+        (2, 1, {"factor": 2, "kernel": "opencv_cubic"}),
+        (3, 2, {"factor": 2, "kernel": "opencv_cubic", "shrink": "matlab_bicubic"}),
+        (4, 2, {"factor": 2, "kernel": "opencv_cubic"}),
+    ],
+)
+def test_one_checkpoint_serves_several_scales(
+    for_luma: Path, scale: int, passes: int, enlarge: dict[str, object] | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.onnx"
+    exported = export(str(for_luma), str(path), name=f"scn-x{scale}", scale=scale)
+    card = read_card(str(path))
+    assert card == exported.card
+    assert (card.name, card.color, card.scale, card.enlarge) == (f"scn-x{scale}", "luma", scale, enlarge)
+    assert card.purpose == ("super-resolution" if scale == 1 else f"super-resolution x{scale}")
+    restorer = OnnxRestorerFactory(str(path)).load()
+    assert restorer.exact
+    assert restorer.scale == scale
+    picture = np.random.Generator(np.random.Philox(key=2)).random((9, 12, 1), dtype=np.float32)
+    large = picture[..., 0] if enlarge is None else resize_planes(picture[..., 0], scale=2, kernel="opencv_cubic")
+    network = build_network("scn", {})
+    load_network(for_luma, network)
+    with torch.inference_mode():
+        made = network.eval()(torch.from_numpy(large)[None, None])
+        if passes == 2:
+            made = network(nn.functional.interpolate(made, scale_factor=2, mode="bicubic"))
+    expected = resize_planes(made[0, 0].numpy(), size=(9 * scale, 12 * scale))
+    (restored,) = restorer.restore([picture], [{}])
+    assert np.abs(restored.samples[..., 0] - expected).max() < 1e-5
+
+
+def test_a_scale_that_the_weights_are_not_for_is_refused(checkpoint: Path, for_luma: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="serve the scales 1, 2, 3, 4: name one"):
+        export(str(for_luma), str(tmp_path / "m.onnx"))
+    with pytest.raises(ConfigurationError, match="for the scales 1, 2, 3, 4, not 5"):
+        export(str(for_luma), str(tmp_path / "m.onnx"), scale=5)
+    with pytest.raises(ConfigurationError, match="has no section `enlarge`"):
+        export(str(checkpoint), str(tmp_path / "m.onnx"), scale=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_enlarging_does_not_decide_the_weights() -> None:
+    luma = EnlargedLuma((2,), "matlab_bicubic")
+    assert replace(RECIPE, enlarge=luma).deciding() == RECIPE.deciding()
+
+
+def test_measuring_a_network_for_luma_is_the_papers_test(tmp_path: Path) -> None:
+    """A network that changes nothing has the bicubic's figure, by the whole way of `restore`."""
+    model = to_onnx(nn.Identity(), 1)
+    said = {"color": "luma", "scale": 3, "enlarge": {"factor": 3, "kernel": "matlab_bicubic"}}
+    onnx.helper.set_model_props(model, {f"conservator.{name}": json.dumps(value) for name, value in said.items()})
+    onnx.save(model, tmp_path / "m.onnx")
+    picture = TrainingPicture("astronaut", astronaut()[100:200, 150:251])
+    value, degraded = measure(str(tmp_path / "m.onnx"), [picture], "shrunk-x3", "psnr[y,border=3,u8]")
+    assert value == pytest.approx(degraded, abs=1e-3)
+    assert 20 < value < 40

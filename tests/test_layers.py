@@ -56,8 +56,11 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     ("module", "forbidden"),
     [
         ("pipelines.main", ("apache_beam", "torch", "onnxruntime")),  # `conservator --help` is quick
+        ("pipelines.run", ("apache_beam", "torch")),  # workers load while Beam is imported
+        ("pipelines.verbs", ("apache_beam", "torch")),
         ("pipelines.restore", ("apache_beam", "torch")),
         ("pipelines.degrade", ("apache_beam", "torch")),
+        ("pipelines.motion", ("apache_beam", "torch")),
         ("transforms.local_pool", ("apache_beam", "torch")),
         ("transforms.onnx_restorer", ("apache_beam", "torch", "onnx")),
         ("models.training", ("apache_beam",)),

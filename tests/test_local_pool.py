@@ -1,20 +1,26 @@
-"""What the pool does when workers or units keep failing: it ends, and says why. (Killed workers: test_resume.)"""
+"""What the pool does when workers or units keep failing: it ends, and says why; and workers that start before there is work.
+
+Killed workers: test_resume.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import pickle
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from models.recipes import load_recipe
 from pipelines.degrade import DegradeJob
-from transforms.errors import UnitError
-from transforms.local_pool import WorkerPool
+from transforms.errors import ConfigurationError, UnitError
+from transforms.local_pool import WorkerPool, workers_ahead
 from transforms.restoration import RestoreJob
 from transforms.restorer import RestorerFactory
 from transforms.storage import InputFile, OutputStore
 from transforms.unit_pipeline import WorkerOptions
-from transforms.units import Unit
+from transforms.units import Unit, plan_units
 
 
 def pool_of(job: DegradeJob | RestoreJob, folder: Path) -> WorkerPool:
@@ -44,4 +50,70 @@ def test_workers_that_cannot_start_end_the_run(tmp_path: Path, capfd: pytest.Cap
     model.unlink()
     with pytest.raises(UnitError, match="workers failed 3 times before any unit was done"):
         list(pool_of(job, tmp_path).run([missing_unit(tmp_path, "a"), missing_unit(tmp_path, "b")]))
+    assert "model.onnx" in capfd.readouterr().err
+
+
+def a_shard(folder: Path) -> list[Unit]:
+    (folder / "in").mkdir()
+    Image.new("RGB", (40, 30), "olive").save(folder / "in" / "a.png")
+    return list(plan_units(str(folder / "in")).units)
+
+
+def worker_ids() -> set[int | None]:
+    return {child.pid for child in multiprocessing.active_children()}
+
+
+def test_a_pool_takes_the_workers_that_have_loaded_ahead(tmp_path: Path) -> None:
+    units, before = a_shard(tmp_path), worker_ids()
+    pool = pool_of(DegradeJob(load_recipe("gaussian-25")), tmp_path)
+    with workers_ahead(pool, len(units)):
+        ahead = worker_ids() - before
+        assert len(ahead) == 1  # as many as there are units
+        copy: WorkerPool = pickle.loads(pickle.dumps(pool))  # as it comes out of the pipeline
+        for summary in copy.run(units):
+            assert summary.records == 1
+            assert worker_ids() - before == ahead
+    assert worker_ids() == before
+
+
+def test_workers_ahead_end_where_the_run_is_refused(tmp_path: Path) -> None:
+    before = worker_ids()
+    pool = pool_of(DegradeJob(load_recipe("gaussian-25")), tmp_path)
+
+    def refuse() -> None:
+        with workers_ahead(pool, 5):
+            assert len(worker_ids() - before) == 2
+            raise ConfigurationError("the output can't be written")
+
+    with pytest.raises(ConfigurationError, match="can't be written"):
+        refuse()
+    assert worker_ids() == before
+
+
+def test_workers_ahead_of_another_output_are_left_alone(tmp_path: Path) -> None:
+    units, before = a_shard(tmp_path), worker_ids()
+    job = DegradeJob(load_recipe("gaussian-25"))
+    with workers_ahead(pool_of(job, tmp_path / "other"), len(units)):
+        ahead = worker_ids() - before
+        assert [summary.records for summary in pool_of(job, tmp_path).run(units)] == [1]
+        assert worker_ids() - before == ahead
+    assert worker_ids() == before
+
+
+def test_a_worker_that_cannot_load_ahead_is_one_failed_round(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from models.zoo import zoo_path
+    from transforms.onnx_restorer import OnnxRestorerFactory
+
+    model = tmp_path / "model.onnx"
+    model.write_bytes(zoo_path("denoise5-gray-25").read_bytes())
+    factory: RestorerFactory = OnnxRestorerFactory(str(model))
+    pool = pool_of(RestoreJob(factory), tmp_path)
+    pool.job.fingerprint()
+    model.unlink()
+    units = [missing_unit(tmp_path, "a"), missing_unit(tmp_path, "b")]
+    with workers_ahead(pool, len(units)):
+        for worker in multiprocessing.active_children():
+            worker.join(60)
+        with pytest.raises(UnitError, match="workers failed 3 times before any unit was done"):
+            list(pool.run(units))
     assert "model.onnx" in capfd.readouterr().err

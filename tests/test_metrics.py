@@ -163,6 +163,19 @@ def test_y_of_grey_pictures_is_the_picture() -> None:
     assert parse_metric("psnr[y,u8]")(degraded, clean) == parse_metric("psnr[gray,u8]")(degraded, clean)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 7, 3), (16, 16, 1), (128, 128, 3), (131, 133, 3), (400, 301, 3)])
+def test_psnr_of_bytes_is_exact_however_they_lie(shape: tuple[int, int, int]) -> None:
+    """The quick way for samples in one piece, and the general one for views of a larger picture."""
+    rng, (height, width, channels) = np.random.default_rng(0), shape
+    large = rng.integers(0, 256, (2, height + 3, width + 5, channels), dtype=np.uint8)
+    views = [each[1 : height + 1, 2 : width + 2] for each in large]
+    pieces = [view.copy() for view in views]
+    squares = int(np.square(pieces[0].astype(np.int64) - pieces[1]).sum())
+    expected = 10 * math.log10(255 * 255 * pieces[0].size / squares)
+    metric = parse_metric("psnr[rgb,u8]")
+    assert metric(pieces[0], pieces[1]) == metric(views[0], views[1]) == metric(pieces[0], views[1]) == expected
+
+
 def test_border_leaves_out_every_side() -> None:
     clean, degraded = picture("chelsea"), noisy(picture("chelsea"), 9)
     inside = (slice(7, -7), slice(7, -7))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from models.networks import NETWORKS, build_network
+from models.networks.cascade import Cascade, Enlarge
 from transforms.errors import ConfigurationError
 
 EVERY = [
@@ -20,7 +21,10 @@ EVERY = [
     ("vdsr", {"channels": 1}),
     ("scn", {"channels": 1}),
     ("text_deblur", {"channels": 1, "variant": "L10-XS"}),
+    ("dcnn", {"channels": 1, "taps": 9, "maps": 4}),
+    ("odcnn", {"channels": 1, "taps": 9, "maps": 4, "features": 8, "sides": (4, 2)}),
 ]
+CLASSIFIERS = {"motion_patches", "motion_spectrum"}  # they make no pictures; see test_motion_patches
 SMALLEST = {"scn": 7}  # it reflects six pixels at the border
 
 
@@ -70,7 +74,8 @@ def test_the_text_network_makes_150_pixels_of_200_while_it_learns() -> None:
 
 
 def test_every_name_in_the_table_is_tested() -> None:
-    assert {name for name, _ in EVERY} == set(NETWORKS)
+    elsewhere = CLASSIFIERS | {"scsr"}  # its field shows on textured pictures only; see test_scsr
+    assert {name for name, _ in EVERY} | elsewhere == set(NETWORKS)
 
 
 @pytest.mark.parametrize(("name", "settings"), EVERY)
@@ -132,3 +137,25 @@ def test_model3_normalises_before_each_relu() -> None:
 def test_wrong_choices_are_refused_with_the_remedy(name: str, settings: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         build_network(name, settings)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (20, 31)])
+def test_the_enlargement_inside_a_cascade_is_torch_s_bicubic(factor: int, size: tuple[int, int]) -> None:
+    small = torch.rand(2, 1, *size)
+    expected = nn.functional.interpolate(small, scale_factor=factor, mode="bicubic")
+    assert torch.allclose(Enlarge(factor)(small), expected, atol=5e-6)
+
+
+def test_a_cascade_sees_as_far_as_it_says() -> None:
+    """A changed pixel moves nothing beyond the field, and something at its rim."""
+    cascade = Cascade([build_network("vdsr", {"layers": 2, "features": 4}) for _ in range(3)]).eval()
+    assert cascade.scale == 4
+    picture = torch.rand(1, 1, 41, 41)
+    changed = picture.clone()
+    changed[..., 20, 20] += 1
+    with torch.inference_mode():
+        moved = (cascade(picture) != cascade(changed))[0, 0].nonzero()
+    halo = cascade.receptive_field // 2
+    reach = max(20 - int(moved.min()) // 4, int(moved.max()) // 4 - 20)
+    assert halo - 1 <= reach <= halo

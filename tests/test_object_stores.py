@@ -23,9 +23,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.driver import Run
 from pipelines.main import main
 from pipelines.options import RestoreOptions
+from pipelines.run import Run
 from pipelines.verbs import job_of
 from transforms.formats.tar import TarWriter
 from transforms.storage import OutputStore, describe_file

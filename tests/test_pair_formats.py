@@ -715,6 +715,7 @@ def test_slices_change_no_byte(
     found: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for name, size in (("whole", 2**30), ("sliced", 1), ("halved", 8_000)):
         monkeypatch.setattr("pipelines.degrade.SLICE_BYTES", size)
+        monkeypatch.setattr("pipelines.degrade.BLOCK_BYTES", size)
         run(job, source, tmp_path / name)
         repair(tmp_path / name, photo)
         letters = Unit("s", "dead_letters", (describe_file(str(tmp_path / name / failed_name("s"))),))
@@ -730,6 +731,7 @@ def test_slices_change_no_byte_of_a_shuffled_shard(
 ) -> None:
     for name, size in (("whole", 2**30), ("sliced", 1)):
         monkeypatch.setattr("pipelines.degrade.SLICE_BYTES", size)
+        monkeypatch.setattr("pipelines.degrade.BLOCK_BYTES", size)
         asked = {"patch_size": 24, "patches_per_image": 6, "seed": 4, "shuffle": True, "shards": 2}
         options = DegradeOptions(input=str(shard), output=str(tmp_path / name), recipe="gaussian-25", **asked)
         plan, store = plan_degradation(options), OutputStore(options.output)

@@ -6,6 +6,7 @@ Set5, luma, border of `scale` pixels cropped, as in the papers.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +25,9 @@ from transforms.value_range import from_float, to_float
 torch = pytest.importorskip("torch")
 
 from models.networks import build_network  # noqa: E402 - needs torch
+from models.networks.cascade import Cascade  # noqa: E402
 from models.networks.network import RestorationNetwork  # noqa: E402
+from pipelines.main import main  # noqa: E402
 
 Plane = NDArray[np.floating[Any]]
 SCALES = (2, 3, 4)
@@ -136,16 +139,26 @@ def test_srcnn(set5, weights, version, scale, published):
     assert found == pytest.approx(published, abs=0.02)
 
 
-@pytest.mark.parametrize(("scale", "published"), list(zip(SCALES, (37.53, 33.66, 31.34), strict=True)))
-def test_vdsr(set5, weights, scale, published):
+def vdsr_with(weights: Path) -> RestorationNetwork:
     stored = scipy.io.loadmat(weights / "VDSR" / "Test" / "VDSR_Official.mat")["model"][0, 0]
     network = build_network("vdsr", {}).eval()
     for layer, weight, bias in zip(
         convolutions(network), stored["weight"].ravel(), stored["bias"].ravel(), strict=True
     ):
         put(layer, weight.reshape(3, 3, layer.in_channels, layer.out_channels).transpose(3, 2, 0, 1), bias)
+    return network
+
+
+@pytest.mark.parametrize(("scale", "published"), list(zip(SCALES, (37.53, 33.66, 31.34), strict=True)))
+def test_vdsr(set5, weights, scale, published):
+    network = vdsr_with(weights)
     found = mean_psnr(set5, scale, lambda small, size: run(network, enlarged(small, size)))
     assert found == pytest.approx(published, abs=0.02)
+
+
+def scn_file(weights: Path, number: int) -> Path:
+    """52 is the first pass of the cascade, 310 the second."""
+    return weights / "SCN" / "model" / f"weights_srnet_x2_{number}.mat"
 
 
 def scn_with(path: Path) -> RestorationNetwork:
@@ -165,7 +178,7 @@ def scn_with(path: Path) -> RestorationNetwork:
 
 @pytest.mark.parametrize(("scale", "published"), list(zip(SCALES, (36.91, 33.11, 30.86), strict=True)))
 def test_scn_and_its_cascade(set5, weights, scale, published):
-    networks = [scn_with(weights / "SCN" / "model" / f"weights_srnet_x2_{number}.mat") for number in (52, 310)]
+    networks = [scn_with(scn_file(weights, number)) for number in (52, 310)]
 
     def cascade(small: Plane, size: tuple[int, int]) -> Plane:
         for network in networks[: math.ceil(math.log2(scale))]:
@@ -175,12 +188,17 @@ def test_scn_and_its_cascade(set5, weights, scale, published):
     assert mean_psnr(set5, scale, cascade) == pytest.approx(published, abs=0.02)
 
 
+def cscn(weights: Path, passes: int) -> RestorationNetwork:
+    networks = [scn_with(scn_file(weights, number)) for number in (52, 310)[:passes]]
+    return Cascade(networks) if passes > 1 else networks[0]
+
+
 def noisy(clean: NDArray[np.uint8], sigma: float, number: int) -> Plane:
     rng = np.random.default_rng(number)
     return to_float(clean) + np.float32(sigma / 255) * rng.standard_normal(clean.shape, dtype=np.float32)
 
 
-def test_dncnn(data_dir, weights):
+def dncnn_with(weights: Path) -> RestorationNetwork:
     h5py = pytest.importorskip("h5py")
     network = build_network("dncnn", {"channels": 1, "layers": 17}).eval()
     with h5py.File(weights / "DnCNN" / "specifics" / "sigma=25.mat") as file:
@@ -193,6 +211,11 @@ def test_dncnn(data_dir, weights):
         if layer.bias is None:  # batch norm is folded into the published convolutions: ours only adds
             norm = norms[position - 1]
             put(norm, np.full(64, math.sqrt(1 + norm.eps)), bias)
+    return network
+
+
+def test_dncnn(data_dir, weights):
+    network = dncnn_with(weights)
     metric = parse_metric("psnr[gray,u8]")
     figures = []
     for number, path in enumerate(sorted((data_dir / "Set12").glob("*.png"))[:7]):  # the small ones: 256 x 256
@@ -215,3 +238,55 @@ def test_the_auto_encoder_of_dmsp_removes_the_noise_that_it_was_trained_for(data
     metric = parse_metric("psnr[rgb,f32]")
     gain = metric(np.moveaxis(restored, 0, 2), to_float(clean)) - metric(degraded, to_float(clean))
     assert gain > 5.5  # 27.3 to about 33.3 dB; no figure is published for this network alone
+
+
+INLINE = ("--runner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner", "--quiet")
+
+
+def exported(network: RestorationNetwork, path: Path, **said: Any) -> Path:
+    """An ONNX file of luma with the metadata that tells the restorer what to do around it."""
+    import onnx
+
+    from export.onnx_export import to_onnx
+
+    model = to_onnx(network, 1, min_size=network.min_size)
+    said = {"color": "luma", "receptive_field": network.receptive_field, **said}
+    onnx.helper.set_model_props(model, {f"conservator.{key}": json.dumps(value) for key, value in said.items()})
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def small_pictures(data_dir, tmp_path_factory) -> Callable[[int], Path]:
+    """Shards of Set5 as the papers test on it: `conservator degrade --recipe shrunk-xN`."""
+    made: dict[int, Path] = {}
+
+    def at(scale: int) -> Path:
+        if scale not in made:
+            made[scale] = tmp_path_factory.mktemp(f"shrunk-x{scale}")
+            words = ["--input", f"{data_dir}/Set5/*.bmp", "--recipe", f"shrunk-x{scale}", "--output", str(made[scale])]
+            assert main(["degrade", *words, *INLINE]) == 0
+        return made[scale]
+
+    return at
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "published"),
+    [("srcnn", 3, 32.75), ("vdsr", 3, 33.66), ("scn", 2, 36.91), ("scn", 3, 33.11), ("scn", 4, 30.86)],
+)
+def test_restore_gives_the_published_figures(name, scale, published, weights, small_pictures, tmp_path):
+    """The whole way: `conservator degrade`, then `conservator restore` with the published weights as an ONNX file."""
+    if name == "srcnn":
+        network = srcnn_with(weights / "SRCNN_official" / "9-5-5(ImageNet)" / f"x{scale}.mat", (9, 5, 5))
+    else:
+        network = vdsr_with(weights) if name == "vdsr" else cscn(weights, passes=1 if scale == 2 else 2)
+    enlarge: dict[str, Any] = {"factor": scale, "kernel": "matlab_bicubic"}
+    if name == "scn":
+        enlarge = {"factor": 2, "kernel": "opencv_cubic", "shrink": "matlab_bicubic"}
+    model = exported(network, tmp_path / f"{name}-x{scale}.onnx", scale=scale, enlarge=enlarge)
+    metric = f"psnr[y,border={scale},u8]"
+    words = ["--input", str(small_pictures(scale)), "--model", str(model), "--metrics", metric]
+    assert main(["restore", *words, "--output", str(tmp_path / "restored"), *INLINE]) == 0
+    summary = json.loads((tmp_path / "restored" / "report" / "summary.json").read_text())
+    assert summary["metrics"][metric]["mean"] == pytest.approx(published, abs=0.03)

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
+import pipelines.driver  # noqa: F401 - so that a forked child need not import Beam
 from pipelines.main import main
 from transforms.formats.tar import TarWriter, write_record
 

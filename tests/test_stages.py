@@ -35,9 +35,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.beam_flags import open_pipeline, parse_beam_flags
-from pipelines.driver import Run, build, divide
+from pipelines.driver import build
 from pipelines.main import main
 from pipelines.options import DegradeOptions, EvaluateOptions, RestoreOptions, RunOptions
+from pipelines.run import Run, divide
 from pipelines.verbs import job_of
 from transforms.formats.tar import TarWriter, write_record
 from transforms.ledger import Ledger, read_ledger

@@ -78,6 +78,24 @@ def test_same_records_same_bytes_and_the_digest_is_of_the_file(tmp_path: Path) -
         assert all((m.mtime, m.uid, m.gid, m.uname, m.mode) == (0, 0, 0, "", 0o644) for m in archive)
 
 
+def test_shards_are_the_bytes_of_tarfile(tmp_path: Path) -> None:
+    """Headers are written by hand, small members in one go and large ones piece by piece."""
+    keys = ("a", "photos/b", "long/" * 19 + "abcd", "long/" * 19 + "abcde", "bücher/c")
+    records = {
+        key: [(f"s{size}", bytes([7]) * size) for size in (0, 1, 511, 512, 2**20 - 1, 2**20 + 5)] for key in keys
+    }
+    with TarWriter(tmp_path / "ours.tar") as shard:
+        for key, fields in records.items():
+            shard.write_record(key, fields)
+    with tarfile.open(tmp_path / "theirs.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        for key, fields in records.items():
+            for field, data in fields:
+                member = tarfile.TarInfo(f"{key}.{field}")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    assert (tmp_path / "ours.tar").read_bytes() == (tmp_path / "theirs.tar").read_bytes()
+
+
 def test_doubled_fields_keys_and_bad_names_are_reported(tmp_path: Path) -> None:
     members = [
         ("a.png", b"1"), ("a.png", b"2"), ("b.png", b"3"), ("../c.png", b"4"), ("/d.png", b"5"), ("noextension", b"6"),

@@ -4,12 +4,14 @@ Each value of the metadata is JSON:
 
     name            string
     channels        1 or 3
-    scale           output pixels per input pixel along one axis: 2, or 0.5
+    scale           output pixels per input pixel along one axis: 2, or 0.5; with `enlarge`, of all of it together
     size_multiple   height and width have to be multiples of it
     receptive_field input pixels along one axis that an output pixel depends on (11 for five 3x3 convolutions);
                     null: the whole picture
     value_range     [low, high] of the samples inside the network; [0, 1] if absent
-    color           "gray", "rgb" or "bgr"
+    color           "gray", "rgb" or "bgr"; "luma": the Y of BT.601 in [16/255, 235/255], chroma is left or interpolated
+    enlarge         what is done to luma before the network sees it, if anything (`transforms.enlargement`):
+                    {"factor": 3, "kernel": "matlab_bicubic"}; with "shrink", a kernel that brings the result to `scale`
     purpose         string, for people: "denoise sigma 25"
     card            object, for people: training recipe, measured quality, ...
 """
@@ -26,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from transforms.enlargement import Enlargement
 from transforms.errors import ConfigurationError
 from transforms.onnx_session import OnnxRunError, OnnxSession
 from transforms.tiling import round_up
@@ -48,6 +51,7 @@ class Declared:
     whole_picture: bool = False
     value_range: tuple[float, float] = (0.0, 1.0)
     color: str | None = None
+    enlarge: Enlargement | None = None
     purpose: str | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
 
@@ -61,9 +65,10 @@ class Contract:
         dtype: of the input, float32 or float16.
         batch: the only batch size it takes, or None.
         fixed: the only height and width it takes, or None for each.
-        channels, scale, size_multiple: checked by running.
+        channels, scale, size_multiple: of the network itself, checked by running.
         min_size: smallest height and width it takes.
-        color: "gray", "rgb" or "bgr".
+        color: "gray", "luma", "rgb" or "bgr".
+        total_scale: output pixels per pixel of the picture, enlargement included.
     """
 
     declared: Declared
@@ -75,6 +80,7 @@ class Contract:
     size_multiple: int
     min_size: int
     color: str
+    total_scale: int | Fraction
 
 
 def read_contract(session: OnnxSession, model: str) -> Contract:
@@ -161,8 +167,8 @@ def _range(value: Any) -> tuple[float, float]:
 
 
 def _color(value: Any) -> str:
-    if value not in ("gray", "rgb", "bgr"):
-        raise ValueError('expected "gray", "rgb" or "bgr"')
+    if value not in ("gray", "luma", "rgb", "bgr"):
+        raise ValueError('expected "gray", "luma", "rgb" or "bgr"')
     return str(value)
 
 
@@ -180,6 +186,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "receptive_field": _field,
     "value_range": _range,
     "color": _color,
+    "enlarge": Enlargement.from_json,
     "purpose": _text,
     "card": _card,
 }
@@ -200,16 +207,35 @@ class _Prober:
     def contract(self) -> Contract:
         channels, size, scale = self._first_answer()
         self._compare("channels", self._declared.channels, channels)
-        self._compare("scale", self._declared.scale, scale)
+        total = self._total_scale(scale)
         multiple = self._size_multiple(channels, size, scale)
         color = self._declared.color or ("gray" if channels == 1 else "rgb")
-        if (color == "gray") != (channels == 1):
+        if (color in ("gray", "luma")) != (channels == 1):
             raise ConfigurationError(
                 f"model {self._model!r} declares color {color!r} but takes {channels} channels: correct its metadata"
             )
+        if self._declared.enlarge is not None and color != "luma":
+            raise ConfigurationError(
+                f"model {self._model!r} declares {METADATA_PREFIX}enlarge and the color {color!r}, but only luma is "
+                'enlarged: declare the color "luma"'
+            )
         min_size = self._min_size(channels, size, multiple, scale)
         return Contract(
-            self._declared, self._dtype, self._batch, self._fixed, channels, scale, multiple, min_size, color
+            self._declared, self._dtype, self._batch, self._fixed, channels, scale, multiple, min_size, color, total
+        )
+
+    def _total_scale(self, scale: int | Fraction) -> int | Fraction:
+        """The declared scale, compared with what running the network shows and what is enlarged before it."""
+        declared, enlarge = self._declared.scale, self._declared.enlarge
+        if enlarge is None:
+            self._compare("scale", declared, scale)
+            return scale
+        made = enlarge.factor * scale
+        if declared is None or declared == made or (declared < made and enlarge.shrink is not None):
+            return declared or made
+        shows = f"enlarging by {enlarge.factor} and running it makes {made}"
+        raise self._contradicted(
+            "scale", declared, shows if declared > made else f"{shows}, and no kernel shrinks that"
         )
 
     def _input(self) -> tuple[str, list[Any]]:
@@ -229,7 +255,8 @@ class _Prober:
         return ELEMENT_TYPES[inputs[0].type], shape
 
     def _refused(self, why: str) -> ConfigurationError:
-        return ConfigurationError(f"model {self._model!r} is not image-to-image: {why}")
+        purpose = f"; its purpose is {self._declared.purpose!r}" if self._declared.purpose else ""
+        return ConfigurationError(f"model {self._model!r} is not image-to-image: {why}{purpose}")
 
     def _compare(self, what: str, declared: Any, found: Any) -> None:
         if declared is not None and declared != found:

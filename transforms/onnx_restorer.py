@@ -2,7 +2,8 @@
 
 What happens to a tile: cut (reflected beyond the picture where the network wants a larger size), samples to float32 in [0, 1],
 network, core cut out, finite?, rounded to the picture's own samples. Only tiles are ever float, and the session never
-holds more than one batch of them.
+holds more than one batch of them. Where the network restores enlarged luma (`transforms.picture_views`), tiles are
+enlarged one by one; only a result that has to be shrunk (three times is two times two, shrunk) is a plane of float32 first.
 
 When it goes wrong: out of memory on a batch halves the batch, on a single tile halves the tile, down to the smallest that the halo
 allows. A result that is not finite is computed again in float32 where the first try was in less. After that the *picture* fails: no
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -22,9 +23,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from transforms.enlargement import CHROMA_KERNEL, Enlargement, enlarged_size
 from transforms.errors import ConfigurationError, Reason, RecordError
 from transforms.onnx_network import OnnxNetwork, load_network
 from transforms.onnx_session import PRECISIONS, PROVIDER_NAMES, SessionSettings, read_model
+from transforms.picture_views import ChannelsView, Colours, LumaView, PictureView, shrunk
 from transforms.restorer import Restored
 from transforms.tiled_picture import Tile, TiledPicture
 from transforms.tiling import AxisRules, round_up
@@ -132,8 +135,8 @@ class OnnxRestorer:
 
     @property
     def scale(self) -> int | Fraction:
-        """Output pixels per input pixel along one axis."""
-        return self._network.contract.scale
+        """Output pixels per input pixel along one axis, enlargement before the network included."""
+        return self._network.contract.total_scale
 
     @property
     def channels(self) -> int:
@@ -161,7 +164,8 @@ class OnnxRestorer:
             "purpose": contract.declared.purpose,
             "channels": contract.channels,
             "color": contract.color,
-            "scale": float(contract.scale),
+            "scale": float(contract.total_scale),
+            "enlarge": None if contract.declared.enlarge is None else contract.declared.enlarge.to_json(),
             "size_multiple": contract.size_multiple,
             "receptive_field": None if field.halo is None else 2 * field.halo + 1,
             "tiling": "exact" if self.exact else "blend",
@@ -179,12 +183,33 @@ class OnnxRestorer:
             RecordError: `NON_FINITE`, in float32 too.
             MemoryError: not even the smallest tile fits.
         """
-        pictures = [self._tiled(each, self._tile) for each in samples]
+        if self._network.contract.color == "luma":
+            return self._restore_luma(samples)
+        return self._restore_views([ChannelsView(each, self.channels) for each in samples])
+
+    def _restore_luma(self, samples: Sequence[NDArray[Any]]) -> list[Restored]:
+        """A result that has to be shrunk is one whole plane of float32 before."""
+        contract = self._network.contract
+        enlarge = contract.declared.enlarge or Enlargement(1, CHROMA_KERNEL)
+        colours = [Colours(each, enlarged_size(each, contract.total_scale)) for each in samples]
+        kernel = enlarge.shrink
+        if kernel is None or enlarge.factor * contract.scale == contract.total_scale:
+            return self._restore_views(
+                [LumaView(each, enlarge, own) for each, own in zip(samples, colours, strict=True)]
+            )
+        restored = self._restore_views([LumaView(each, enlarge, None) for each in samples])
+        return [
+            replace(each, samples=shrunk(each.samples, kernel, own))
+            for each, own in zip(restored, colours, strict=True)
+        ]
+
+    def _restore_views(self, views: Sequence[PictureView]) -> list[Restored]:
+        pictures = [self._tiled(view, self._tile) for view in views]
         self._run_all(pictures)
         return [self._finished(picture) for picture in pictures]
 
-    def _tiled(self, samples: NDArray[Any], tile: int) -> TiledPicture:
-        return TiledPicture(samples, self._rules(tile), self.channels, self.scale, exact=self.exact)
+    def _tiled(self, view: PictureView, tile: int) -> TiledPicture:
+        return TiledPicture(view, self._rules(tile), self._network.contract.scale, exact=self.exact)
 
     def _finished(self, picture: TiledPicture) -> Restored:
         """The result; where a tile did not fit into memory, by way of smaller and smaller tiles."""
@@ -193,7 +218,7 @@ class OnnxRestorer:
             if tile >= picture.largest_side:
                 raise MemoryError("not even the smallest tile fits: use fewer workers, or a provider with more memory")
             self.counters["oom_smaller_tiles"] += 1
-            picture = self._tiled(picture.samples, tile)
+            picture = self._tiled(picture.view, tile)
             self._run_all([picture])
         return picture.finish(self._network.field.obstacle)
 
@@ -215,7 +240,12 @@ class OnnxRestorer:
     def _capacity(self, size: tuple[int, int]) -> int:
         if not self._on_cpu:
             return self._batch
-        return max(1, min(self._batch, CPU_PIXELS_PER_RUN // (size[0] * size[1])))
+        return max(1, min(self._batch, int(CPU_PIXELS_PER_RUN / (size[0] * size[1] * self._growth**2))))
+
+    @property
+    def _growth(self) -> int | Fraction:
+        """A network that enlarges may hold its features in the size of the result."""
+        return max(1, self._network.contract.scale)
 
     def _run_tiles(self, queue: Sequence[Tile]) -> None:
         """Runs equal tiles as one batch; out of memory halves it."""
@@ -254,7 +284,8 @@ class OnnxRestorer:
 
     def _default_tile(self) -> int:
         halo = self._network.field.halo or 0
-        return max(TILE if halo < DEEP_HALO else TILE_OF_DEEP_NETWORKS, 4 * halo, self._smallest_tile)
+        usual = int((TILE if halo < DEEP_HALO else TILE_OF_DEEP_NETWORKS) / self._growth)
+        return max(usual, 4 * halo, self._smallest_tile)
 
     @cached_property
     def _smallest_tile(self) -> int:

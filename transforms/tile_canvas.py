@@ -34,9 +34,13 @@ class ExactCanvas:
         window = scaled(span, self._scale)
         return slice(window.core_start - window.start, min(window.core_stop, length) - window.start)
 
+    def place(self, rows: Span, columns: Span) -> tuple[int, int]:
+        """Row and column of the result at which that part begins."""
+        return scaled(rows, self._scale).core_start, scaled(columns, self._scale).core_start
+
     def put(self, rows: Span, columns: Span, planes: slice, values: NDArray[np.float32]) -> None:
         """Writes the used part of a window's result, H x W x C, float, nominal [0, 1], into some of the planes."""
-        top, left = scaled(rows, self._scale).core_start, scaled(columns, self._scale).core_start
+        top, left = self.place(rows, columns)
         height, width = values.shape[:2]
         self.samples[top : top + height, left : left + width, planes] = from_float(values, self.samples.dtype)
 
@@ -74,10 +78,14 @@ class BlendCanvas:
         """All of a window is used."""
         return slice(None), slice(None)
 
+    def place(self, rows: Span, columns: Span) -> tuple[int, int]:
+        """Row and column of the result at which the window begins."""
+        return scaled(rows, self._scale).start, scaled(columns, self._scale).start
+
     def put(self, rows: Span, columns: Span, planes: slice, values: NDArray[np.float32]) -> None:
         """Adds a window's result."""
-        self._flush(scaled(rows, self._scale).start)
-        left = scaled(columns, self._scale).start
+        top, left = self.place(rows, columns)
+        self._flush(top)
         height, width = values.shape[:2]
         weights = np.outer(self._row_weights[rows.start], self._column_weights[columns.start])
         self._band[:height, left : left + width, planes] += weights[..., None] * values

@@ -11,46 +11,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.picture_views import PictureView
 from transforms.restorer import Restored
 from transforms.tile_canvas import BlendCanvas, ExactCanvas
-from transforms.tiling import AxisRules, Span, cut, plan_axis
-from transforms.value_range import to_float
+from transforms.tiling import AxisRules, Span, plan_axis
 
 
 class TiledPicture:
     """The plan for one picture.
 
     Args:
-        samples: H x W x C.
+        view: what the network sees of it, and what becomes of its answers.
         rules: of the windows along height and width.
-        channels: of the network. One for grey gets the channels of a colour picture one by one; one for colour gets a grey picture
-            three times over, and the mean of its answer counts.
-        scale: output pixels per input pixel.
+        scale: output pixels per pixel that the network sees.
         exact: put cores side by side; else blend.
     """
 
     def __init__(
-        self,
-        samples: NDArray[Any],
-        rules: tuple[AxisRules, AxisRules],
-        channels: int,
-        scale: int | Fraction,
-        *,
-        exact: bool,
+        self, view: PictureView, rules: tuple[AxisRules, AxisRules], scale: int | Fraction, *, exact: bool
     ) -> None:
-        self.samples = samples
-        self.channels = channels
+        self.view = view
         self.too_large = False  # a single tile did not fit into memory: its results are abandoned
         self._exact = exact
         self._rules = rules
-        height, width, found = samples.shape
+        height, width = view.size
         self._rows, self._columns = plan_axis(height, rules[0]), plan_axis(width, rules[1])
-        self._planes = [slice(0, 3)] if channels == 3 else [slice(plane, plane + 1) for plane in range(found)]
-        shape = (max(1, math.floor(height * scale)), max(1, math.floor(width * scale)), found)
+        shape = (max(1, math.floor(height * scale)), max(1, math.floor(width * scale)), view.channels)
         self._canvas: ExactCanvas | BlendCanvas = (
-            ExactCanvas(shape, samples.dtype, scale)
+            ExactCanvas(shape, view.dtype, scale)
             if exact
-            else BlendCanvas(shape, samples.dtype, scale, self._rows, self._columns)
+            else BlendCanvas(shape, view.dtype, scale, self._rows, self._columns)
         )
 
     @property
@@ -65,25 +55,23 @@ class TiledPicture:
         """Row by row, as the canvas wants their results."""
         for rows in self._rows:
             for columns in self._columns:
-                for planes in self._planes:
+                for planes in self.view.planes:
                     yield Tile(self, rows, columns, planes)
 
     def kept(self, tile: Tile, answer: NDArray[np.float32]) -> NDArray[np.float32]:
-        """H x W x C of the part of a tile's answer (C x sH x sW) that counts."""
-        inside_rows, inside_columns = self._canvas.kept(tile.rows, tile.columns)
-        core = answer[:, inside_rows, inside_columns].transpose(1, 2, 0)
-        if core.shape[2] == 3 and self.samples.shape[2] == 1:
-            return np.asarray(core.mean(axis=2, keepdims=True), np.float32)
-        return core
+        """The part of a tile's answer that counts, C x h x w of C x sH x sW."""
+        rows, columns = self._canvas.kept(tile.rows, tile.columns)
+        return answer[:, rows, columns]
 
     def put(self, tile: Tile, core: NDArray[np.float32]) -> None:
         """Takes what `kept` gave."""
-        self._canvas.put(tile.rows, tile.columns, tile.planes, core)
+        top, left = self._canvas.place(tile.rows, tile.columns)
+        self._canvas.put(tile.rows, tile.columns, tile.planes, self.view.completed(core, top, left))
 
     def finish(self, obstacle: str | None) -> Restored:
         """The restored picture, when all its tiles have been put."""
         windows = len(self._rows) * len(self._columns)
-        notes: dict[str, Any] = {"tiling": "whole", "tiles": windows * len(self._planes)}
+        notes: dict[str, Any] = {"tiling": "whole", "tiles": windows * len(self.view.planes)}
         if windows > 1:
             notes["tiling"] = "exact" if self._exact else "blend"
             notes["tile"] = [self._rows[0].size, self._columns[0].size]
@@ -108,7 +96,4 @@ class Tile:
 
     def pixels(self) -> NDArray[np.float32]:
         """What the network gets: C x H x W, float32."""
-        window = to_float(cut(self.picture.samples, self.rows, self.columns)[..., self.planes])
-        if window.shape[2] < self.picture.channels:
-            window = np.repeat(window, self.picture.channels, axis=2)
-        return window.transpose(2, 0, 1)
+        return self.picture.view.shown(self.rows, self.columns, self.planes)

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Samples = NDArray[Any]  # H x W x C, C in {1, 3}, uint8 | uint16 | float32
+_LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966])
+LUMA_SWING = 219 / 255  # of luma_bt601 from black to white
 
 
 def to_float(samples: Samples) -> NDArray[np.float32]:
@@ -26,7 +28,8 @@ def from_float(values: NDArray[Any], dtype: DTypeLike) -> Samples:
     target = np.dtype(dtype)
     if target == np.float32:
         return values.astype(np.float32, copy=False)
-    scaled: NDArray[np.float32] = np.clip(values, 0, 1, dtype=np.float32) * np.float32(_top(target))
+    scaled: NDArray[np.float32] = np.clip(values, 0, 1, dtype=np.float32)
+    scaled *= np.float32(_top(target))
     np.rint(scaled, out=scaled)
     return scaled.astype(target)
 
@@ -79,11 +82,10 @@ def luma_bt601(rgb: NDArray[Any]) -> NDArray[Any]:
     Raises:
         TypeError: other samples.
     """
-    weights = np.array([65.481, 128.553, 24.966])
     if rgb.shape[-1] != 3:
         raise TypeError(f"luma needs R, G, B on the last axis, the array is {rgb.shape}")
     if rgb.dtype == np.uint8:
-        return np.floor(16 + rgb @ (weights / 255) + 0.5).astype(np.uint8)
+        return np.floor(16 + rgb @ (_LUMA_WEIGHTS / 255) + 0.5).astype(np.uint8)
     if not np.issubdtype(rgb.dtype, np.floating):
         raise TypeError(f"samples are {rgb.dtype}; expected uint8 or float in [0, 1]")
-    return (16 / 255 + rgb.astype(np.float64) @ (weights / 255)).astype(rgb.dtype)
+    return (16 / 255 + rgb.astype(np.float64) @ (_LUMA_WEIGHTS / 255)).astype(rgb.dtype)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ class FreshBatches(Dataset[tuple[Tensor, Tensor]]):
     Args:
         pictures, recipe, patch_size, seed: as for `FreshPairs`.
         device: where the batches are wanted.
+        targets: makes what is learned instead of the clean pictures, of the pairs' parameters.
         resident: keep the clean pictures on the device, as uint8, and cut there. Default: if that is no CPU and they take
             less than half of its free memory.
 
@@ -46,8 +48,10 @@ class FreshBatches(Dataset[tuple[Tensor, Tensor]]):
         seed: int = 0,
         device: torch.device | str = "cpu",
         *,
+        targets: Callable[[Sequence[Mapping[str, Any]]], Tensor] | None = None,
         resident: bool | None = None,
     ) -> None:
+        self._targets = targets
         self._pairs = FreshPairs(pictures, recipe, patch_size, seed)
         self._batch_size, self._device = batch_size, torch.device(device)
         if resident is None:
@@ -70,4 +74,6 @@ class FreshBatches(Dataset[tuple[Tensor, Tensor]]):
         if degraded.data_ptr() == clean.data_ptr():
             degraded = degraded.clone()  # every step stayed away
         size, margin = (clean.shape[-2], clean.shape[-1]), drawn[0].margin
+        if self._targets is not None:
+            return inner(degraded, margin, size), self._targets([each.parameters for each in drawn])
         return inner(degraded, margin, size), inner(clean, margin, size)

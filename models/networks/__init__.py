@@ -27,7 +27,12 @@ NETWORKS: dict[str, str] = {
     "srcnn": "models.networks.srcnn.srcnn",
     "vdsr": "models.networks.vdsr.vdsr",
     "scn": "models.networks.scn.scn",
+    "scsr": "models.networks.scsr.scsr",
     "text_deblur": "models.networks.text_deblur.text_deblur",
+    "motion_patches": "models.networks.motion_patches.motion_patches",
+    "motion_spectrum": "models.networks.motion_spectrum.motion_spectrum",
+    "dcnn": "models.networks.dcnn.dcnn",
+    "odcnn": "models.networks.dcnn.odcnn",
 }
 
 

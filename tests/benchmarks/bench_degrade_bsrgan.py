@@ -4,7 +4,8 @@
 
 Both cut, degrade and hold pairs in memory as float32; neither reads or writes files. They take turns in rounds on the same
 pictures, for about the same time each, since a worker too makes many pairs in a row; ratios are taken within a round, so that
-a change of the machine's mood touches both; the median over the rounds counts. Bar: the recipe makes at least 10 times as many pairs. A table says where the recipe's time goes.
+a change of the machine's mood touches both; the median over the rounds counts. Bar: the recipe makes at least 10 times as many
+pairs. A table says where the recipe's time goes.
 """
 
 from __future__ import annotations

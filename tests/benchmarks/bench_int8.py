@@ -1,0 +1,98 @@
+"""What the int8 twins gain and lose: SRCNN 9-5-5, VDSR and DnCNN with the weights published with the papers.
+
+    python tests/benchmarks/bench_int8.py --data ../shared/data
+
+Each network is exported, quantised with T91 as calibration set, and run in float32 and in int8 in turn, in one process, on
+one thread; what counts is the least CPU time of each. The bar is 2.2 times the float32 rate on a core with AVX512-VNNI, and a loss
+of 0.1 dB. Times of a busy machine are worth little: the memory between the layers is shared. The published weights are for
+measuring only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from measurement import table, verdict
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from test_published_weights import dncnn_with, srcnn_with, vdsr_with
+
+from export.card import ModelCard
+from export.onnx_export import fold_batch_norm, to_onnx
+from export.onnx_file import set_card, write_model
+from export.quantise import Gate, quantise
+
+RATE_BAR, LOSS_BAR_DB = 2.2, 0.1
+SRCNN_FILE = Path("SRCNN_official", "9-5-5(ImageNet)", "x3.mat")
+# name: network with the weights of a folder; recipe, test set, protocol, color of the card
+NETWORKS = {
+    "srcnn-x3": (
+        lambda weights: srcnn_with(weights / SRCNN_FILE, (9, 5, 5)),
+        "enlarged-x3",
+        "Set5",
+        "y,border=3",
+        "luma",
+    ),
+    "vdsr-x3": (vdsr_with, "enlarged-x3", "Set5", "y,border=3", "luma"),
+    "dncnn-gray-25": (dncnn_with, "dncnn-25", "Set12", "gray", "gray"),
+}
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def least_cpu_s(sessions: Sequence[onnxruntime.InferenceSession], side: int, rounds: int) -> list[float]:
+    """Of one square picture, the sessions in turn."""
+    picture = np.random.default_rng(0).random((1, 1, side, side), np.float32)
+    least = [float("inf")] * len(sessions)
+    for number in range(rounds + 1):
+        for position, each in enumerate(sessions):
+            start = time.thread_time()
+            each.run(None, {"degraded": picture})
+            if number:  # the first round only warms up
+                least[position] = min(least[position], time.thread_time() - start)
+    return least
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the development images and weights")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--side", type=int, default=256, help="of the picture that is timed")
+    parser.add_argument("--rounds", type=int, default=12)
+    given = parser.parse_args()
+    met, rows = True, []
+    with tempfile.TemporaryDirectory(prefix="bench-int8-") as folder:
+        for name in given.networks:
+            load, recipe, data_set, protocol, color = NETWORKS[name]
+            plain, twin = Path(folder) / f"{name}.onnx", Path(folder) / f"{name}-int8.onnx"
+            network = load(given.data / "weights")
+            model = to_onnx(fold_batch_norm(network), 1)
+            set_card(model, ModelCard(name, "measuring", 1, color, 1, 1, network.receptive_field))
+            write_model(model, str(plain))
+            sets = [str(given.data / "T91")], [str(given.data / data_set)]
+            gate = Gate(*sets, recipe, f"psnr[{protocol},u8]", loss_db=float("inf"))
+            done = quantise(str(plain), str(twin), gate)
+            before, after = least_cpu_s([session(plain), session(twin)], given.side, given.rounds)
+            rates = [f"{given.side**2 / 1e6 / seconds:.3f}" for seconds in (before, after)]
+            rows.append((name, *rates, f"{before / after:.2f}", f"{done.float32:.3f}", f"{done.int8:.3f}"))
+            met &= verdict(f"{name}, int8 / float32", before / after, RATE_BAR, at_most=False)
+            met &= verdict(f"{name}, dB lost", done.float32 - done.int8, LOSS_BAR_DB, at_most=True)
+    table(("", "float32 MPix/s", "int8 MPix/s", "ratio", "float32 dB", "int8 dB"), rows)
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
