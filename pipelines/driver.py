@@ -1,17 +1,14 @@
-"""The driver: plans the units, drops those that are done, runs the Beam pipeline over the rest, and says how it
-went."""
+"""The driver: drops the units that are done, runs the Beam pipeline over the rest, and says how it went."""
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -19,58 +16,28 @@ from typing import Any
 import apache_beam as beam
 
 from pipelines.beam_flags import EMBEDDED_RUNNER, is_dry_run, open_pipeline, parse_beam_flags, submits_to_dataflow
-from pipelines.options import RunOptions
+from pipelines.run import Run, divide
 from transforms.earlier_outputs import remove_replaced, units_in
 from transforms.errors import ConfigurationError
-from transforms.ledger import LEDGER_FOLDER, MANIFEST, is_done, read_ledgers
+from transforms.ledger import LEDGER_FOLDER, MANIFEST, read_ledgers
 from transforms.shuffle import list_name
 from transforms.stages import ProcessUnits, ReadSummaryFn, SummariseAndReport
-from transforms.storage import OutputStore, absolute_patterns, canonical, lies_in, list_files
-from transforms.streaming import Bounds
+from transforms.storage import absolute_patterns
 from transforms.summary import INPUT_PREFIX
-from transforms.unit_pipeline import WorkerOptions
-from transforms.units import Plan, Unit
+from transforms.units import Unit
 from transforms.version import VERSION
-from transforms.work import DrawingJob, Job
+from transforms.work import DrawingJob
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_DEAD_LETTERS, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 5, 130
 LEFTOVERS_AFTER_S = 24 * 3600.0
 _REJECTED = "rejected_"
 
 
-@dataclass(frozen=True)
-class Run:
-    """One command: a job over a plan into an output.
-
-    Attributes:
-        is_retry: it goes on with what another run has planned and noted in its manifest.
-    """
-
-    job: Job
-    plan: Plan
-    store: OutputStore
-    options: RunOptions
-    beam_flags: tuple[str, ...] = ()
-    is_retry: bool = False
-
-    @property
-    def local_workers(self) -> int:
-        """Worker processes on this machine; 0 where a runner was asked for that brings its own."""
-        if any(word.partition("=")[0] == "--runner" for word in self.beam_flags):
-            return 0
-        return self.options.num_local_workers or self.options.default_local_workers(available_cores())
-
-    def worker_options(self) -> WorkerOptions:
-        return WorkerOptions(self.options.io_threads, Bounds(bytes=self.options.read_ahead_mb * 2**20))
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def execute(run: Run, *, say: bool = True) -> int:
+def execute(run: Run, divided: tuple[Sequence[Unit], Sequence[str]] | None = None, *, say: bool = True) -> int:
     """Runs a command to its end and returns the exit code.
+
+    Args:
+        divided: what `divide` found, where it was called before.
 
     Raises:
         ConfigurationError: refused before anything was started.
@@ -82,7 +49,7 @@ def execute(run: Run, *, say: bool = True) -> int:
     run.store.check_writable()
     replaced = _units_to_replace(run)
     run.store.sweep(LEFTOVERS_AFTER_S, time.time())
-    todo, done = divide(run)
+    todo, done = divided or divide(run)
     started = time.monotonic()
     if say:
         _announce(run, todo, done, replaced)
@@ -155,20 +122,6 @@ def rehearse(run: Run, pipeline: beam.Pipeline, *, say: bool) -> int:
     if say:
         print("dry run: the pipeline is accepted; nothing was done, written or submitted")
     return EXIT_DONE
-
-
-def divide(run: Run) -> tuple[list[Unit], list[str]]:
-    """Splits the plan into units to do and names of units that are done: same fingerprint, same input, outputs still there."""
-    if run.options.overwrite:
-        return list(run.plan.units), list(run.plan.settled)
-    fingerprint = run.job.fingerprint()
-    sizes = {name: file.size for name, file in list_files(run.store.root)}
-    known = [unit.name for unit in run.plan.units if f"{LEDGER_FOLDER}/{unit.name}.json" in sizes]
-    units = {unit.name: unit for unit in run.plan.units}
-    ledgers = read_ledgers(run.store, known)
-    done = {ledger["unit"] for ledger in ledgers if is_done(units[ledger["unit"]], ledger, fingerprint, sizes)}
-    todo = [unit for unit in run.plan.units if unit.name not in done]
-    return todo, [*sorted(done), *run.plan.settled]
 
 
 def build(
@@ -316,24 +269,3 @@ def _gains(summary: dict[str, Any]) -> list[str]:
             line += f", gain over the input {gain['mean']:+.3f}"
         lines.append(f"{line} {figures['unit']}".rstrip())
     return lines
-
-
-def refuse_overlap(plan: Plan, store: OutputStore, *, writes_pictures: bool = True) -> None:
-    """Results never overwrite what they came from, and are never taken for input by the next run.
-
-    Raises:
-        ConfigurationError: an input lies in the output, or the output in a folder of the input.
-    """
-    output = canonical(store.root)
-    for source in sorted({url.rpartition("/")[0] for url in plan.input_urls}):
-        if lies_in(canonical(source), output):
-            raise ConfigurationError(
-                f"the input {source!r} lies in the output {store.root!r}; results never overwrite their source, "
-                "choose another output"
-            )
-    for folder in plan.folders:
-        if writes_pictures and lies_in(output, canonical(folder)):
-            raise ConfigurationError(
-                f"the output {store.root!r} lies in the input {folder!r}; the next run would take results for input, "
-                "choose an output beside it"
-            )

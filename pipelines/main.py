@@ -15,6 +15,7 @@ from pipelines.options import (
     DegradeOptions,
     EvaluateOptions,
     ExportOptions,
+    MotionOptions,
     PreviewOptions,
     ReplayOptions,
     RestoreOptions,
@@ -39,6 +40,7 @@ USAGE = f"""conservator {VERSION}: restores image archives in bulk
   conservator zoo       the models that ship, with their measured quality
   conservator replay    makes pairs again from their JSON and the clean picture, and compares
   conservator preview   what a recipe does to a picture, as a contact sheet
+  conservator motion    blurred pictures -> the motion that blurred each pixel
 
 'conservator VERB --help' lists the flags; those it does not know go on to Beam (--runner, --project, ...).
 Exit codes: 0 done, 1 failed, 2 usage, 3 too many dead letters, 5 refused before start, 6 quality gate, 130 interrupted.
@@ -213,6 +215,13 @@ def preview(words: Sequence[str]) -> int:
     return show_preview(options)
 
 
+def motion(words: Sequence[str]) -> int:
+    options = _without_beam(MotionOptions, "motion", words)
+    from pipelines.motion import run_motion
+
+    return run_motion(options)
+
+
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "degrade": degrade,
     "restore": restore,
@@ -223,6 +232,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "zoo": zoo,
     "replay": replay,
     "preview": preview,
+    "motion": motion,
 }
 
 if __name__ == "__main__":

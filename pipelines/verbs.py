@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipelines.beam_flags import beam_flag_names
-from pipelines.driver import Run, available_cores, execute, refuse_overlap
 from pipelines.options import DegradeOptions, EvaluateOptions, RestoreOptions, RetryOptions, RunOptions, refuse_unknown
+from pipelines.run import Run, available_cores, divide, refuse_overlap, workers_loading
 from transforms.dead_letters import failed_name
 from transforms.errors import ConfigurationError
 from transforms.evaluation import EvaluateJob, plan_evaluation
@@ -27,20 +28,27 @@ OPTIONS_OF_VERB: dict[str, type[RunOptions]] = {
 }
 
 
+def _refuse_unknown(beam_flags: Sequence[str], verb: str, options_class: type[Any]) -> None:
+    if beam_flags:  # else Beam is not needed yet
+        from pipelines.beam_flags import beam_flag_names
+
+        refuse_unknown(beam_flags, verb, options_class, beam_flag_names())
+
+
 def run_degrade(options: DegradeOptions, beam_flags: tuple[str, ...]) -> int:
-    refuse_unknown(beam_flags, "degrade", DegradeOptions, beam_flag_names())
+    _refuse_unknown(beam_flags, "degrade", DegradeOptions)
     from pipelines.degrade import plan_degradation
 
     return _run(options, beam_flags, plan_degradation(options))
 
 
 def run_restore(options: RestoreOptions, beam_flags: tuple[str, ...]) -> int:
-    refuse_unknown(beam_flags, "restore", RestoreOptions, beam_flag_names())
+    _refuse_unknown(beam_flags, "restore", RestoreOptions)
     return _run(options, beam_flags, plan_units(options.input, pictures_per_unit=options.pictures_per_unit))
 
 
 def run_evaluate(options: EvaluateOptions, beam_flags: tuple[str, ...]) -> int:
-    refuse_unknown(beam_flags, "evaluate", EvaluateOptions, beam_flag_names())
+    _refuse_unknown(beam_flags, "evaluate", EvaluateOptions)
     reference = options.reference or None
     return _run(
         options, beam_flags, plan_evaluation(options.input, reference, pictures_per_unit=options.pictures_per_unit)
@@ -50,7 +58,30 @@ def run_evaluate(options: EvaluateOptions, beam_flags: tuple[str, ...]) -> int:
 def _run(options: RunOptions, beam_flags: tuple[str, ...], plan: Plan) -> int:
     store = OutputStore(options.output)
     refuse_overlap(plan, store, writes_pictures=not isinstance(options, EvaluateOptions))
-    return execute(Run(job_of(options), plan, store, options, beam_flags))
+    return _execute(Run(job_of(options), plan, store, options, beam_flags))
+
+
+def _execute(run: Run) -> int:
+    """Runs a command; its workers and Beam load side by side."""
+    divided = divide(run)
+    with workers_loading(run, divided[0]):
+        _import_driver()
+        from pipelines.driver import execute
+
+        return execute(run, divided)
+
+
+def _import_driver() -> None:
+    """With the garbage collector at rest: what modules are made of is no garbage, and to look through all of Beam again and
+    again, and once more at the end of the process, takes 0.6 s."""
+    if "pipelines.driver" in sys.modules or not gc.isenabled():
+        return
+    gc.disable()
+    try:
+        import pipelines.driver  # noqa: F401 - a part of the application, which needs it next
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def job_of(options: RunOptions) -> Job:
@@ -75,7 +106,7 @@ def run_retry(options: RetryOptions, beam_flags: tuple[str, ...]) -> int:
     Raises:
         ConfigurationError: no run in this output, or its job is not the same any more (another version or model).
     """
-    refuse_unknown(beam_flags, "retry", RetryOptions, beam_flag_names())
+    _refuse_unknown(beam_flags, "retry", RetryOptions)
     store = OutputStore(options.output)
     manifest = read_manifest(store)
     if manifest["version"] != VERSION:
@@ -102,7 +133,7 @@ def run_retry(options: RetryOptions, beam_flags: tuple[str, ...]) -> int:
             f"the run in {options.output!r} was made with another model or recipe; "
             f"run '{manifest['verb']}' again instead of 'retry'"
         )
-    return execute(Run(job, plan_retry(store, manifest["units"]), store, original, beam_flags, is_retry=True))
+    return _execute(Run(job, plan_retry(store, manifest["units"]), store, original, beam_flags, is_retry=True))
 
 
 def read_manifest(store: OutputStore) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 Beam's own local runner splits a bundle into fixed halves, does not retry, hangs when a leaf's worker is killed and
 leaves orphans behind. Here every free worker takes the next unit; when a worker dies the pool is started anew and the
 units under way are tried again; a worker whose driver is gone ends itself within a second.
+
+The workers of the first round may load their job before there is anything to do (`workers_ahead`).
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -17,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +57,12 @@ class WorkerPool:
         # Longest first: a long unit that begins last would keep one worker busy while the others have nothing left.
         waiting = sorted(units, key=_bytes_in, reverse=True)
         barren_rounds = 0
-        context = multiprocessing.get_context("spawn")
         with ProgressBar(units, enabled=self.show_progress) as bar:
             while waiting:
                 lost: list[tuple[Unit, str]] = []
-                # A queue of its own for each round: a worker killed inside `put` leaves the old one locked.
-                with _Events(context, bar) as events:
-                    for unit, outcome in self._round(waiting, context, events):
+                processes = _ahead.pop(self._name, None) or _Processes(self, len(waiting))
+                with _Events(processes.queue, bar) as events:
+                    for unit, outcome in processes.run(waiting):
                         if isinstance(outcome, Summary):
                             bar.unit_done(unit)
                             yield outcome
@@ -72,24 +75,81 @@ class WorkerPool:
                     )
                 waiting = [unit for unit, trouble in lost if _may_retry(unit, trouble, attempts, events)]
 
-    def _round(self, units: Sequence[Unit], context: Any, events: _Events) -> Iterator[tuple[Unit, Summary | str]]:
-        """One life of the process pool: every unit's summary, or what kept it from being done."""
-        setup = (self.job, self.store, self.options, events.queue, os.getpid())
-        pool = ProcessPoolExecutor(min(self.workers, len(units)), context, initializer=_start_worker, initargs=setup)
+    @property
+    def _name(self) -> tuple[str, str]:
+        """What tells it from other pools of this process, and is the same after a pickle."""
+        return self.job.fingerprint(), self.store.root
+
+
+class _Processes:
+    """One life of a pool's processes."""
+
+    def __init__(self, pool: WorkerPool, units: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        # A queue of its own for each life: a worker killed inside `put` leaves the old one locked.
+        self.queue = context.SimpleQueue()
+        self._count = min(pool.workers, units)
+        setup = (pool.job, pool.store, pool.options, self.queue, os.getpid())
+        self._executor = ProcessPoolExecutor(self._count, context, initializer=_start_worker, initargs=setup)
+
+    def load(self) -> None:
+        """Starts them before there is a unit."""
+        for _ in range(self._count):  # the executor starts one process for each task that finds none idle
+            self._executor.submit(_do_nothing)
+
+    def run(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, Summary | str]]:
+        """Every unit's summary, or what kept it from being done."""
+        died = "its worker process died (killed, or out of memory)"
         try:
-            futures: dict[Future[Summary], Unit] = {pool.submit(_run_unit, unit): unit for unit in units}
+            futures: dict[Future[Summary], Unit] = {}
+            for unit in units:
+                try:
+                    futures[self._executor.submit(_run_unit, unit)] = unit
+                except BrokenProcessPool:
+                    yield unit, died
             for future in as_completed(futures):
                 unit = futures.pop(future)
                 try:
                     yield unit, future.result()
                 except BrokenProcessPool:
-                    yield unit, "its worker process died (killed, or out of memory)"
+                    yield unit, died
                 except ConservatorError:
                     raise
                 except Exception as error:  # noqa: BLE001 - the stores' clients have errors of all kinds; tried again
                     yield unit, f"{type(error).__name__}: {error}"
         finally:
-            _stop(pool)
+            self.stop()
+
+    def stop(self) -> None:
+        """Ends them, whatever they do."""
+        processes = list((self._executor._processes or {}).values())
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(5)
+            if process.is_alive():
+                process.kill()
+
+
+_ahead: dict[tuple[str, str], _Processes] = {}  # processes that load, until their pool takes them
+
+
+@contextmanager
+def workers_ahead(pool: WorkerPool, units: int) -> Iterator[None]:
+    """While it is open, processes for so many units (0: none) load the pool's job. The pool takes them when it runs, also as a
+    copy that came through a pickle, once; if it never does, they end."""
+    if min(pool.workers, units) < 1:
+        yield
+        return
+    name = pool._name
+    _ahead[name] = processes = _Processes(pool, units)
+    try:
+        processes.load()
+        yield
+    finally:
+        if _ahead.pop(name, None) is not None:
+            processes.stop()
 
 
 def _bytes_in(unit: Unit) -> int:
@@ -109,22 +169,11 @@ def _may_retry(unit: Unit, trouble: str, attempts: Counter[str], events: _Events
     return True
 
 
-def _stop(pool: ProcessPoolExecutor) -> None:
-    processes = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join(5)
-        if process.is_alive():
-            process.kill()
-
-
 class _Events:
     """What workers tell the driver: ("unit", name) when one begins, ("progress", records, bytes) on the way."""
 
-    def __init__(self, context: Any, bar: ProgressBar) -> None:
-        self.queue = context.SimpleQueue()
+    def __init__(self, queue: Any, bar: ProgressBar) -> None:
+        self.queue = queue
         self.started: set[str] = set()
         self._bar = bar
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -165,6 +214,11 @@ def _start_worker(job: Job, store: OutputStore, options: WorkerOptions, queue: A
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
     threading.Thread(target=_end_with_parent, args=(driver,), daemon=True).start()
     _worker = _Worker(job, job.load(), store, options, queue)
+    gc.freeze()  # what is there now stays: it need not be looked through again and again
+
+
+def _do_nothing() -> None:
+    """A task for a worker that is to load."""
 
 
 def _end_with_parent(parent: int) -> None:

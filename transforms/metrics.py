@@ -36,8 +36,8 @@ Depth = Literal["u8", "u16", "f32"]
 
 PEAK = {"u8": 255, "u16": 65535, "f32": 1}
 UNIT = {"psnr": "dB", "ssim": ""}
-# Samples of one band when errors are summed: small enough that temporaries come from the heap and not as fresh pages.
-_BAND_SAMPLES = 3 << 13
+# Samples of one band when errors are summed: small enough that temporaries stay in a core's cache.
+_BAND_SAMPLES = 3 << 14
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,24 @@ class Metric:
         Raises:
             RecordError: `SIZE_MISMATCH`; `NON_FINITE` if float samples hold NaN or infinity.
         """
+        if restored.shape == reference.shape and self._is_plain(restored, reference):
+            return _decibels(_squared_error_of_pictures(restored, reference), PEAK["u8"], restored.size)
         pair = _Pair(self, restored, reference)
         if not pair.is_measurable:
             return math.nan
         if self.quantity == "ssim":
             return mean_structural_similarity(pair.read, pair.shape, PEAK[self.depth])
         return _psnr_db(pair, PEAK[self.depth])
+
+    def _is_plain(self, restored: Samples, reference: Samples) -> bool:
+        """Whether the figure is the PSNR of all samples as they lie in memory: what `degrade` asks for with each patch."""
+        return (
+            (self.quantity, self.channel, self.depth, self.border) == ("psnr", "rgb", "u8", 0)
+            and restored.dtype == reference.dtype == np.uint8
+            and restored.flags.c_contiguous
+            and reference.flags.c_contiguous
+            and restored.size > 0
+        )
 
 
 class _Pair:
@@ -146,10 +158,11 @@ def _psnr_db(pair: _Pair, peak: int) -> float:
     """10 log10(peak^2 n / sum of squared errors). Integer samples are summed as integers, so the sum is exact."""
     errors = (_squared_error(restored, reference) for restored, reference in _bands(pair))
     squared_error = math.fsum(errors) if peak == PEAK["f32"] else sum(errors)
-    if squared_error == 0:
-        return math.inf
-    count = math.prod(pair.shape)
-    return 10 * math.log10(peak * peak * count / squared_error)
+    return _decibels(squared_error, peak, math.prod(pair.shape))
+
+
+def _decibels(squared_error: float, peak: int, count: int) -> float:
+    return 10 * math.log10(peak * peak * count / squared_error) if squared_error else math.inf
 
 
 def _bands(pair: _Pair) -> Iterator[tuple[Band, Band]]:
@@ -167,12 +180,22 @@ def _squared_error(restored: Band, reference: Band) -> int | float:
     return int(np.square(np.subtract(restored, reference, dtype=np.int64)).sum())
 
 
+def _squared_error_of_pictures(restored: Band, reference: Band) -> int:
+    """Of 8-bit samples that lie in memory one after the other."""
+    first, second = restored.reshape(-1), reference.reshape(-1)
+    bands = range(0, first.size, _BAND_SAMPLES)
+    return sum(
+        _squared_error_of_bytes(first[start : start + _BAND_SAMPLES], second[start : start + _BAND_SAMPLES])
+        for start in bands
+    )
+
+
 def _squared_error_of_bytes(restored: Band, reference: Band) -> int:
-    """Exact, and twice as fast as in 32-bit integers: 256 squares of at most 255^2 stay below 2^24, where float32 still
-    counts every unit."""
-    distance = np.maximum(restored, reference)
-    np.subtract(distance, np.minimum(restored, reference), out=distance)
-    values = distance.astype(np.float32).ravel()
+    """Exact, and faster than in 32-bit integers: 256 squares of at most 255^2 stay below 2^24, where float32 still counts
+    every unit."""
+    distance = restored.astype(np.int16)
+    distance -= reference
+    values = distance.reshape(-1).astype(np.float32)
     rows = values[: values.size & ~255].reshape(-1, 256)
     rest = values[rows.size :]
     return int(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64)) + int(np.dot(rest, rest))

@@ -192,14 +192,11 @@ class TarWriter:
         return self._file.bytes_written
 
     def write(self, name: str, data: bytes) -> None:
-        self._file.write(_header(name, len(data)))
-        self._file.write(data)
-        self._file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
+        self._file.write_all(_member(name, data))
 
     def write_record(self, key: str, fields: Sequence[tuple[str, bytes]]) -> None:
         """Writes a record's fields as adjacent members, in the order given."""
-        for field, data in fields:
-            self.write(f"{key}.{field}", data)
+        self._file.write_all([part for field, data in fields for part in _member(f"{key}.{field}", data)])
 
     def __enter__(self) -> TarWriter:
         return self
@@ -218,10 +215,18 @@ class TarWriter:
             self.sha256 = self._file.sha256.hexdigest()
 
 
+def _member(name: str, data: bytes) -> tuple[bytes, bytes, bytes]:
+    return _header(name, len(data)), data, _PADDING[: -len(data) % tarfile.BLOCKSIZE]
+
+
+_PADDING = bytes(tarfile.BLOCKSIZE)
 _NAME_BYTES, _MODE = 100, 0o644
-# Mode, owner, group, size, time, room for the checksum, type, no link, magic; then no names, no device, no prefix.
-_PLAIN = b"%07o\x000000000\x000000000\x00%011o\x0000000000000\x00        0" + bytes(100) + b"ustar\x0000"
-_PLAIN_REST = bytes(tarfile.BLOCKSIZE - 265)
+# Between name and size: mode, owner, group. Between size and checksum: time. After it: type, no link, magic; then no names, no
+# device, no prefix.
+_OWNER, _TIME = b"%07o\x000000000\x000000000\x00" % _MODE, b"\x0000000000000\x00"
+_TYPE = b"0" + bytes(100) + b"ustar\x0000"
+_TYPE += bytes(tarfile.BLOCKSIZE - _NAME_BYTES - len(_OWNER) - 11 - len(_TIME) - 8 - len(_TYPE))
+_SUM = sum(_OWNER + _TIME + _TYPE) + 8 * ord(" ")  # the checksum counts itself as spaces
 
 
 def _header(name: str, size: int) -> bytes:
@@ -230,9 +235,9 @@ def _header(name: str, size: int) -> bytes:
         info = tarfile.TarInfo(name)
         info.size, info.mode = size, _MODE
         return info.tobuf(tarfile.PAX_FORMAT)
-    header = bytearray(name.encode().ljust(_NAME_BYTES, b"\0") + _PLAIN % (_MODE, size) + _PLAIN_REST)
-    header[148:156] = b"%06o\0 " % sum(header)
-    return bytes(header)
+    encoded, digits = name.encode(), b"%011o" % size
+    checksum = b"%06o\0 " % (_SUM + sum(encoded) + sum(digits))
+    return b"".join((encoded.ljust(_NAME_BYTES, b"\0"), _OWNER, digits, _TIME, checksum, _TYPE))
 
 
 class _HashingFile:
@@ -247,6 +252,14 @@ class _HashingFile:
         self.sha256.update(data)
         self.bytes_written += len(data)
         return self._file.write(data)
+
+    def write_all(self, parts: Sequence[bytes]) -> None:
+        """Small ones in one go, large ones without another copy."""
+        if sum(map(len, parts)) < _BLOCK_BYTES:
+            self.write(b"".join(parts))
+        else:
+            for part in parts:
+                self.write(part)
 
     def close(self) -> None:
         self._file.close()
