@@ -1,4 +1,4 @@
-"""Normal numbers, six times as fast as NumPy's: noise is the greatest part of many a degradation's time.
+"""Normal numbers, four times as fast as NumPy's: noise is the greatest part of many a degradation's time.
 
     n = E[N | Phi(N) in [i, i + 1) / 2^16]      i uniform in 1 .. 2^16 - 2, a table's index
     n = -+Phi^-1(u / 2^16)                      in the first and the last bin, u uniform in (0, 1)
