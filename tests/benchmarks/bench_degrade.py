@@ -5,9 +5,9 @@
 The recipe is text-deblur with 128 x 128 colour patches, on 200 photographs in 8 tars (photographs are dearer to encode than
 pages). For each codec the plain loop (decode, crop, encode each crop twice; `codec_loop.py`) and `conservator degrade` with one
 worker take turns; wall seconds go from process start to exit, imports and report included. Ratios are taken within a round, the
-median over the rounds counts. Then one worker against two over 50,000 pairs, once, start-up included, and 50,000 pairs against 1,000:
-peaks of the largest worker and of the driver, and the hours that a million pairs take on all cores. Last, 4,000 pairs of one
-picture against 100, raw (npy).
+median over the rounds counts. Then one worker against two over 50,000 pairs, once, start-up included, and 50,000 pairs
+against 1,000: peaks of the largest worker and of the driver, and the hours that a million pairs take on all cores. Last, 4,000
+pairs of one picture against 100, raw (npy).
 Bars: at least 0.6 of the plain loop's rate with PNG; two workers at least 1.85 times one; memory at most 1.1 times, of one
 picture's worker at most 1.25 times.
 """
