@@ -24,7 +24,9 @@ from numpy.random.bit_generator import ISeedSequence
 from numpy.typing import DTypeLike, NDArray
 from scipy.special import ndtri
 
-_BLOCK = 1 << 14  # numbers, so that their indices stay in the cache; another number makes other noise where there are tails
+_BLOCK = (
+    1 << 14
+)  # numbers, so that their indices stay in the cache; another number makes other noise where there are tails
 _BINS = 1 << 16
 
 
