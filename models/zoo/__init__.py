@@ -12,6 +12,8 @@ MODELS: dict[str, str] = {
     "denoise5-color-25": "denoise5-color-25.onnx",
     "srcnn-x2": "srcnn-x2.onnx",
     "srcnn-x3": "srcnn-x3.onnx",
+    "srcnn-x4": "srcnn-x4.onnx",
+    "motion-patches": "motion-patches.onnx",
 }
 
 
