@@ -37,7 +37,7 @@ def execute(run: Run, divided: tuple[Sequence[Unit], Sequence[str]] | None = Non
     """Runs a command to its end and returns the exit code.
 
     Args:
-        divided: what `divide` found, where it was called before.
+        divided: what `divide` found in an output that can be written, where it was called before.
 
     Raises:
         ConfigurationError: refused before anything was started.
@@ -46,7 +46,8 @@ def execute(run: Run, divided: tuple[Sequence[Unit], Sequence[str]] | None = Non
     if is_dry_run(pipeline.options):
         return rehearse(run, pipeline, say=say)
     _refuse_private_memory(run)
-    run.store.check_writable()
+    if divided is None:
+        run.store.check_writable()
     replaced = _units_to_replace(run)
     run.store.sweep(LEFTOVERS_AFTER_S, time.time())
     todo, done = divided or divide(run)

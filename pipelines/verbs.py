@@ -62,7 +62,17 @@ def _run(options: RunOptions, beam_flags: tuple[str, ...], plan: Plan) -> int:
 
 
 def _execute(run: Run) -> int:
-    """Runs a command; its workers and Beam load side by side."""
+    """Runs a command; its workers and Beam load side by side.
+
+    Raises:
+        ConfigurationError: refused before anything was started.
+    """
+    if run.beam_flags:  # only Beam knows whether they ask for a rehearsal, which must not write
+        _import_driver()
+        from pipelines.driver import execute
+
+        return execute(run)
+    run.store.check_writable()
     divided = divide(run)
     with workers_loading(run, divided[0]):
         _import_driver()
