@@ -143,6 +143,14 @@ class Operator(ABC):
             object.__setattr__(self, name, drawable)  # frozen, but a bare number becomes a Constant once, here
         object.__setattr__(self, "_draws", tuple(self._drawn_settings()))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings alone: what draws them follows from them, and need not travel to a worker."""
+        return {name: value for name, value in vars(self).items() if name != "_draws"}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)  # frozen
+        object.__setattr__(self, "_draws", tuple(self._drawn_settings()))
+
     def _drawn_settings(self) -> Iterator[tuple[str, Callable[[np.random.Generator], Any]]]:
         """Each setting that is drawn, with what draws it."""
         for name, setting in settings(type(self)).items():
