@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from export.card import ModelCard
-from export.onnx_export import OPSET, TOLERANCE, Exported, exporter_versions, fold_batch_norm, quiet, training_facts
-from export.onnx_file import forget_source, graph_sha256, set_card, write_model
+from export.onnx_export import OPSET, TOLERANCE, Exported, facts_of_export, fold_batch_norm, quiet
+from export.onnx_file import forget_source, set_card, write_model
 from models.checkpoint import Progress, load_network, load_progress
 from models.gan_recipe import DISCRIMINATOR, GanNetworks, GanRecipe, discriminator_path
 from models.gan_training import Adversaries
@@ -145,13 +145,7 @@ def _card(part: _Part, progress: Progress, model: onnx.ModelProto, error: float)
             "network": {"name": "dcgan", "part": _part_name(part), **progress.recipe["network"]},
             "takes": part.takes,
             "gives": part.gives,
-            "parameters": sum(parameter.numel() for parameter in part.network.parameters()),
-            "training": training_facts(progress),
-            "parity_max_abs_error": error,
-            "graph_sha256": graph_sha256(model),
-            "measured": [],
-            "licence": LICENCE,
-            "versions": exporter_versions(),
+            **facts_of_export(part.network, progress, model, error, LICENCE),
         },
     )
 

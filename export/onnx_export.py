@@ -197,18 +197,27 @@ def _card(network: RestorationNetwork, progress: Progress, model: onnx.ModelProt
         receptive_field=network.receptive_field,
         card={
             "network": progress.recipe["network"],
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "training": training_facts(progress),
-            "parity_max_abs_error": error,
-            "graph_sha256": graph_sha256(model),
-            "measured": [],
-            "licence": LICENCE,
-            "versions": exporter_versions(),
+            **facts_of_export(network, progress, model, error, LICENCE),
         },
     )
 
 
-def exporter_versions() -> dict[str, str]:
+def facts_of_export(
+    network: nn.Module, progress: Progress, model: onnx.ModelProto, error: float, licence: str
+) -> dict[str, Any]:
+    """What every card says, of whatever kind its network is; nothing is measured yet."""
+    return {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "training": _training_facts(progress),
+        "parity_max_abs_error": error,
+        "graph_sha256": graph_sha256(model),
+        "measured": [],
+        "licence": licence,
+        "versions": _exporter_versions(),
+    }
+
+
+def _exporter_versions() -> dict[str, str]:
     """What the file was made with."""
     return {
         "onnx": onnx.__version__,
@@ -218,7 +227,7 @@ def exporter_versions() -> dict[str, str]:
     }
 
 
-def training_facts(progress: Progress) -> dict[str, Any]:
+def _training_facts(progress: Progress) -> dict[str, Any]:
     """What the card says about the training."""
     facts = progress.facts
     return {
