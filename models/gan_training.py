@@ -36,7 +36,7 @@ from models.networks.dcgan import CHANNELS, SIDE, Discriminator, Generator
 from models.training import CHECKPOINT_EVERY_S, TrainingOptions
 from models.training_data import CleanPicture, digest, load_pictures
 from models.training_log import LOG_NAME, append_line, forget_after
-from models.training_setup import choose_device, provenance, resumable
+from models.training_setup import choose_device, provenance, resumable, warn_of_slow_precision
 from transforms.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -183,6 +183,7 @@ def _move(optimiser: torch.optim.Optimizer, loss: Tensor, network: nn.Module) ->
 def _open_run(recipe: GanRecipe, pictures: Sequence[CleanPicture], options: TrainingOptions) -> _Run:
     """A fresh run, or the one in the output folder if it is to be resumed and has the same fingerprint."""
     device = choose_device(options.device)
+    warn_of_slow_precision(recipe.precision, device)
     networks = _initial_networks(recipe)
     networks.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
     parameters = [*networks.generator.parameters(), *networks.discriminator.parameters()]

@@ -33,10 +33,9 @@ from models.checkpoint import (
     load_network,
     load_optimiser,
     save_checkpoint,
-    start_from,
-    weights_digest,
 )
 from models.datasets import FreshBatches, FreshPairs, LoadedBatches, PairShards, holds_pairs, read_ahead
+from models.initial_weights import begin_with, digest_of
 from models.networks import build_network
 from models.networks.network import RestorationNetwork
 from models.objectives import Objective, objective_named
@@ -44,7 +43,7 @@ from models.recipes import Recipe, load_recipe
 from models.training_data import CleanPicture, digest, first_by_hash, load_pictures, split_held_out
 from models.training_log import LOG_NAME, append_line, draw_curve, forget_after
 from models.training_recipe import TrainingRecipe, load_training_recipe
-from models.training_setup import choose_device, provenance, resumable
+from models.training_setup import choose_device, provenance, resumable, warn_of_slow_precision
 from models.validation import ValidationPair, stored_validation_pairs
 from transforms.errors import ConfigurationError
 
@@ -52,6 +51,7 @@ log = logging.getLogger(__name__)
 
 LOG_EVERY = 100  # steps
 CHECKPOINT_EVERY_S = 60.0
+_FIRST_PATCHES = 64
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class TrainingOptions:
         synthesis: where fresh pairs are made: `loaders`, or `device`, in batches, by a thread of the training's own process;
             empty: on a GPU if the training runs on one. The device's arithmetic rounds in its own way.
         threads: of torch on the CPU; 0: its default, one per core.
-        initial_weights: folder of another run, whose weights this one begins with; they enter the fingerprint, the folder does not.
+        initial_weights: folder of another run, whose weights this one begins with, or an `.onnx` file or a model that ships, whose
+            layers it grows from; the weights enter the fingerprint, the place does not.
         stop_after: ends (with a checkpoint) at this step, as if interrupted.
     """
 
@@ -116,7 +117,7 @@ def train(recipe: TrainingRecipe, options: TrainingOptions) -> Path:
     if options.threads:
         torch.set_num_threads(options.threads)
     data = _read_data(recipe, options)
-    run = _open_run(recipe, data.fingerprint, options)
+    run = _open_run(recipe, data, options)
     _loop(run, data, options)
     if run.step >= recipe.steps:
         draw_curve(run.folder, decibel=run.objective.targets() is None)
@@ -199,7 +200,7 @@ def _read_data(recipe: TrainingRecipe, options: TrainingOptions) -> _Data:
         validation = _named_validation(recipe, degradation, options)
     deciding = {"recipe": recipe.deciding(), "degradation": degradation.fingerprint(), "pictures": content}
     if options.initial_weights:
-        deciding["initial_weights"] = weights_digest(Path(options.initial_weights))
+        deciding["initial_weights"] = digest_of(options.initial_weights)
     return _Data(source, validation, hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16])
 
 
@@ -266,22 +267,29 @@ def _objective(recipe: TrainingRecipe) -> Objective:
     return objective_named(recipe.objective, recipe.validation.protocol)
 
 
-def _open_run(recipe: TrainingRecipe, fingerprint: str, options: TrainingOptions) -> _Run:
+def _open_run(recipe: TrainingRecipe, data: _Data, options: TrainingOptions) -> _Run:
     """A fresh run, or the one in the output folder if it is to be resumed and has the same fingerprint."""
     device = choose_device(options.device)
+    warn_of_slow_precision(recipe.precision, device)
     network, facts = _initial_network(recipe), provenance(options.data)
     if options.initial_weights:
-        fresh = start_from(Path(options.initial_weights), network)
-        facts["initial_weights"] = {"digest": weights_digest(Path(options.initial_weights)), "fresh": fresh}
+        facts["initial_weights"] = begin_with(options.initial_weights, network, _first_patches(data.source))
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
     optimiser = torch.optim.Adam(network.parameters(), recipe.learning_rate.peak, fused=True)
-    run = _Run(recipe, fingerprint, network, optimiser, device, Path(options.output), _objective(recipe), facts=facts)
+    run = _Run(
+        recipe, data.fingerprint, network, optimiser, device, Path(options.output), _objective(recipe), facts=facts
+    )
     run.folder.mkdir(parents=True, exist_ok=True)
     if (run.folder / FILE_NAME).exists():
         _continue(run, options)
     else:
         (run.folder / LOG_NAME).unlink(missing_ok=True)
     return run
+
+
+def _first_patches(source: FreshPairs | PairShards) -> Tensor:
+    """N x C x h x w degraded ones, the first that are drawn."""
+    return torch.stack([torch.from_numpy(source.draw(number).degraded) for number in range(_FIRST_PATCHES)])
 
 
 def _initial_network(recipe: TrainingRecipe) -> RestorationNetwork:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ import torch
 
 from models.checkpoint import Progress, load_progress
 from transforms.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
 
 
 def choose_device(name: str) -> torch.device:
@@ -30,6 +33,15 @@ def choose_device(name: str) -> torch.device:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
     return device
+
+
+def warn_of_slow_precision(precision: str, device: torch.device) -> None:
+    """Says so where bfloat16 is asked of a CPU that has no arithmetic for it: it takes ten times as long there as float32."""
+    if precision == "bfloat16" and device.type == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
+        log.warning(
+            "precision: bfloat16, but this CPU (%s) computes it in software, about ten times as slowly as float32; copy the recipe "
+            "and set precision: float32", torch.backends.cpu.get_cpu_capability()
+        )  # fmt: skip
 
 
 def provenance(data: Sequence[str]) -> dict[str, Any]:

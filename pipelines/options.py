@@ -200,7 +200,9 @@ class TrainOptions:
         "",
         ("", "loaders", "device"),
     )
-    initial_weights: str = flag("folder of another run, whose weights this one begins with", "")
+    initial_weights: str = flag(
+        "folder of another run, whose weights this one begins with, or a model that ships, which it grows from", ""
+    )
     steps: int = flag("stop after this many steps, with a checkpoint; default: the recipe's last", 0, minimum=0)
 
 

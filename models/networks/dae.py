@@ -25,6 +25,8 @@ class DAE(RestorationNetwork):
         layers: number of convolutions.
     """
 
+    residual = 1
+
     def __init__(self, channels: int, layers: int) -> None:
         super().__init__()
         self.receptive_field = 2 * layers + 1

@@ -25,6 +25,8 @@ class DnCNN(RestorationNetwork):
         layers: number of convolutions; the receptive field is 2 * layers + 1 pixels.
     """
 
+    residual = -1
+
     def __init__(self, channels: int, layers: int) -> None:
         super().__init__()
         self.receptive_field = 2 * layers + 1

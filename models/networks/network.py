@@ -15,6 +15,7 @@ class RestorationNetwork(nn.Module):
         training_border: pixels of each side that the result lacks while the network trains, where nothing is padded.
         min_size: smallest height and width that it takes.
         output_name: of what it makes, in the ONNX file.
+        residual: x = y + residual * body(y); 0 where the input is not added.
     """
 
     receptive_field: int
@@ -23,3 +24,4 @@ class RestorationNetwork(nn.Module):
     training_border: int = 0
     min_size: int = 1
     output_name: str = "restored"
+    residual: int = 0

@@ -33,7 +33,7 @@ class PlainDenoiser(RestorationNetwork):
 
     def __init__(self, channels: int, layers: int, *, skip: bool, batch_norm: bool) -> None:
         super().__init__()
-        self.skip = skip
+        self.skip, self.residual = skip, int(skip)
         self.receptive_field = 2 * layers + 1
         widths = [channels] + [FEATURES] * (layers - 1)
         stack: list[nn.Module] = []

@@ -22,6 +22,8 @@ class VDSR(RestorationNetwork):
         features: channels between the layers.
     """
 
+    residual = 1
+
     def __init__(self, layers: int, features: int) -> None:
         super().__init__()
         self.receptive_field = 2 * layers + 1
