@@ -23,7 +23,7 @@ from transforms.ledger import LEDGER_FOLDER, MANIFEST, read_ledgers
 from transforms.shuffle import list_name
 from transforms.stages import ProcessUnits, ReadSummaryFn, SummariseAndReport
 from transforms.storage import absolute_patterns
-from transforms.summary import INPUT_PREFIX
+from transforms.summary import BASELINES, is_baseline
 from transforms.units import Unit
 from transforms.version import VERSION
 from transforms.work import DrawingJob
@@ -262,11 +262,12 @@ def _most_first(counted: tuple[str, int]) -> tuple[int, str]:
 def _gains(summary: dict[str, Any]) -> list[str]:
     lines = []
     for name, figures in summary["metrics"].items():
-        if name.startswith(INPUT_PREFIX) or figures["mean"] is None:
+        if is_baseline(name) or figures["mean"] is None:
             continue
         line = f"{name}: mean {figures['mean']:.3f}"
         gain = summary["gains"].get(name)
         if gain and gain["mean"] is not None:
-            line += f", gain over the input {gain['mean']:+.3f}"
+            compared = next(meaning for prefix, meaning in BASELINES.items() if prefix + name in summary["metrics"])
+            line += f", gain over the {compared} {gain['mean']:+.3f}"
         lines.append(f"{line} {figures['unit']}".rstrip())
     return lines

@@ -6,12 +6,17 @@ import json
 from dataclasses import asdict
 
 from export.card import read_card
-from models.zoo import MODELS, zoo_path
+from models.zoo import INTERPOLATIONS, MODELS, zoo_path
 from pipelines.options import ZooOptions
+from transforms.interpolation import InterpolatorFactory
 
 
 def show_zoo(options: ZooOptions) -> int:
     """Prints a table of all models, or one card."""
+    if options.name in INTERPOLATIONS:
+        described = InterpolatorFactory(options.name, *INTERPOLATIONS[options.name]).describe()
+        print(json.dumps(described, indent=2, sort_keys=True))
+        return 0
     if options.name:
         print(json.dumps(asdict(read_card(str(zoo_path(options.name)))), indent=2, sort_keys=True))
         return 0
@@ -28,4 +33,6 @@ def show_zoo(options: ZooOptions) -> int:
             print(
                 f"{'':24} {figure['data_set']}, recipe {figure['recipe']}, {figure['protocol']}: {figures}{published}"
             )
+    for name, (kernel, factor) in INTERPOLATIONS.items():
+        print(f"{name:24} a baseline: interpolation by {kernel}, any channels, x{factor}")
     return 0

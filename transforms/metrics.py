@@ -22,7 +22,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -38,6 +38,22 @@ PEAK = {"u8": 255, "u16": 65535, "f32": 1}
 UNIT = {"psnr": "dB", "ssim": ""}
 # Samples of one band when errors are summed: small enough that temporaries stay in a core's cache.
 _BAND_SAMPLES = 3 << 14
+
+
+class ComputedPicture(Protocol):
+    """A picture whose rows are computed when they are read."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """H, W, C."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def __getitem__(self, rows: slice) -> Samples: ...
+
+
+Readable: TypeAlias = Samples | ComputedPicture
 
 
 @dataclass(frozen=True)
@@ -68,13 +84,14 @@ class Metric:
     def higher_is_better(self) -> bool:
         return True
 
-    def __call__(self, restored: Samples, reference: Samples) -> float:
-        """The figure of `restored` (H x W x C samples as decoded) against `reference` of the same height and width.
+    def __call__(self, restored: Readable, reference: Samples) -> float:
+        """The figure of `restored` (H x W x C samples as decoded, or as they are computed) against `reference` of the same
+        height and width.
 
         Raises:
             RecordError: `SIZE_MISMATCH`; `NON_FINITE` if float samples hold NaN or infinity.
         """
-        if restored.shape == reference.shape and self._is_plain(restored, reference):
+        if isinstance(restored, np.ndarray) and self._is_plain(restored, reference):
             return _decibels(_squared_error_of_pictures(restored, reference), PEAK["u8"], restored.size)
         pair = _Pair(self, restored, reference)
         if not pair.is_measurable:
@@ -87,6 +104,7 @@ class Metric:
         """Whether the figure is the PSNR of all samples as they lie in memory: what `degrade` asks for with each patch."""
         return (
             (self.quantity, self.channel, self.depth, self.border) == ("psnr", "rgb", "u8", 0)
+            and restored.shape == reference.shape
             and restored.dtype == reference.dtype == np.uint8
             and restored.flags.c_contiguous
             and reference.flags.c_contiguous
@@ -97,23 +115,18 @@ class Metric:
 class _Pair:
     """Both pictures under a protocol, converted only as far as rows are read."""
 
-    def __init__(self, metric: Metric, restored: Samples, reference: Samples) -> None:
+    def __init__(self, metric: Metric, restored: Readable, reference: Samples) -> None:
         if restored.shape[:2] != reference.shape[:2]:
             sizes = [f"{samples.shape[1]}x{samples.shape[0]}" for samples in (restored, reference)]
             raise RecordError(
                 Reason.SIZE_MISMATCH,
                 f"the picture is {sizes[0]}, its reference {sizes[1]}; {metric.name} needs equal sizes",
             )
-        height, width = restored.shape[:2]
-        inside = (
-            slice(metric.border, max(height - metric.border, 0)),
-            slice(metric.border, max(width - metric.border, 0)),
-        )
-        self._metric = metric
-        self._restored, self._reference = restored[inside], reference[inside]
+        height, width = (max(side - 2 * metric.border, 0) for side in reference.shape[:2])
+        self._metric, self._columns = metric, slice(metric.border, metric.border + width)
+        self._restored, self._reference = restored, reference
         self._is_grey = restored.shape[2] == reference.shape[2] == 1
-        channels = 3 if metric.channel == "rgb" and not self._is_grey else 1
-        self.shape = (*self._restored.shape[:2], channels)
+        self.shape = (height, width, 3 if metric.channel == "rgb" and not self._is_grey else 1)
 
     @property
     def is_measurable(self) -> bool:
@@ -121,8 +134,11 @@ class _Pair:
         return min(self.shape[:2]) >= smallest and (self._is_grey or self._metric.channel != "gray")
 
     def read(self, top: int, bottom: int) -> tuple[Band, Band]:
-        """Rows `top` to `bottom` of both, as rows x width x channels at the metric's depth."""
-        return self._convert(self._restored[top:bottom]), self._convert(self._reference[top:bottom])
+        """Rows `top` to `bottom` inside the border of both, as rows x width x channels at the metric's depth."""
+        rows = slice(self._metric.border + top, self._metric.border + bottom)
+        return self._convert(self._restored[rows][:, self._columns]), self._convert(
+            self._reference[rows][:, self._columns]
+        )
 
     def _convert(self, band: Samples) -> Band:
         if band.dtype == np.float32 and not np.isfinite(band).all():

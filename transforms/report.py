@@ -23,7 +23,7 @@ from transforms.gallery import Gallery
 from transforms.ledger import spell_infinities
 from transforms.metrics_table import MetricsTable
 from transforms.storage import OutputStore
-from transforms.summary import INPUT_PREFIX, Summary, metric_quantity, metric_unit, read_figure
+from transforms.summary import BASELINES, Summary, is_baseline, metric_quantity, metric_unit, read_figure
 
 REPORT_FOLDER = "report"
 FORMAT = 1
@@ -154,10 +154,12 @@ def build_document(
     throughput = measure_throughput(summary, job)
     tallies = document.pop("tallies")
     expected = job.get("expected_draws")
+    prefix = summary.baseline()
     document |= {
         "format": FORMAT,
         "job": {name: value for name, value in job.items() if name != "expected_draws"},
         "ranking": ranking,
+        "baseline": None if prefix is None else {"prefix": prefix, "meaning": BASELINES[prefix]},
         "throughput": throughput,
         "charts": [c.to_json() for c in charts],
         "places": count_places(summary),
@@ -201,10 +203,11 @@ def count_places(summary: Summary) -> dict[str, Any]:
 
 
 def _charts(summary: Summary) -> list[Histogram]:
-    """Restored against input for each metric, then the gains; sizes where nothing was measured."""
+    """Restored against the baseline for each metric, then the gains; sizes where nothing was measured."""
     drawn: list[Histogram | None] = []
+    prefix = summary.baseline() or ""
     for name in _own_metrics(summary.metrics):
-        layers = {"input": summary.metrics.get(INPUT_PREFIX + name), "result": summary.metrics[name]}
+        layers = {"input": summary.metrics.get(prefix + name) if prefix else None, "result": summary.metrics[name]}
         drawn.append(draw_histogram(name, metric_unit(name), {layer: one for layer, one in layers.items() if one}))
         if name in summary.gains:
             drawn.append(draw_histogram(f"gain in {name}", metric_unit(name), {"gain": summary.gains[name]}))
@@ -214,7 +217,7 @@ def _charts(summary: Summary) -> list[Histogram]:
 
 
 def _own_metrics(names: Iterable[str]) -> list[str]:
-    return sorted((name for name in names if not name.startswith(INPUT_PREFIX)), key=_metric_order)
+    return sorted((name for name in names if not is_baseline(name)), key=_metric_order)
 
 
 def _metric_order(name: str) -> tuple[bool, str]:

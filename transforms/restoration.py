@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from transforms.enlargement import CHROMA_KERNEL
 from transforms.errors import Reason, RecordError
+from transforms.interpolation import InterpolatedRows
 from transforms.ledger import spell_infinities
-from transforms.metrics import parse_metric
+from transforms.metrics import Readable, parse_metric
 from transforms.pictures import EncodeOptions, Picture, Samples, decode, encode, from_float
 from transforms.record import Record, clean_field, degraded_field
 from transforms.restorer import Restored, Restorer, RestorerFactory
 from transforms.samples import crop_for_report
 from transforms.streaming import StageTimes
+from transforms.summary import BICUBIC_PREFIX, INPUT_PREFIX
 from transforms.units import Unit
 from transforms.version import VERSION
 from transforms.work import Finished, Item, Sample, ShardLayout, SinkKind
@@ -154,10 +157,15 @@ class RestoreWork:
         if clean is None:
             return {}
         figures = {metric.name: metric(restored, clean) for metric in self._metrics}
+        before: Readable
         if degraded.shape[:2] == clean.shape[:2]:
-            before = _storable(degraded, clean)
-            figures |= {f"input {metric.name}": metric(before, clean) for metric in self._metrics}
-        return figures
+            prefix, before = INPUT_PREFIX, _storable(degraded, clean)
+        elif self._restorer.scale > 1:  # computed as it is read: as a whole it would weigh as much as the result
+            depth, size = _stored_depth(degraded, clean), (clean.shape[0], clean.shape[1])
+            prefix, before = BICUBIC_PREFIX, InterpolatedRows(degraded, size, CHROMA_KERNEL, depth)
+        else:
+            return figures
+        return figures | {prefix + metric.name: metric(before, clean) for metric in self._metrics}
 
     def _sample(
         self, key: str, metrics: Mapping[str, float], degraded: Samples, restored: Samples, clean: Samples | None
@@ -194,10 +202,13 @@ def read_parameters(fields: Mapping[str, bytes]) -> Mapping[str, Any]:
 def _storable(samples: Samples, clean: Samples | None) -> Samples:
     """Float results become integers of the reference's depth, 8 bit without one: no format that we write holds
     floats."""
+    return samples if samples.dtype != np.float32 else from_float(samples, _stored_depth(samples, clean))
+
+
+def _stored_depth(samples: Samples, clean: Samples | None) -> np.dtype[Any]:
     if samples.dtype != np.float32:
-        return samples
-    depth = clean.dtype if clean is not None and clean.dtype != np.float32 else np.dtype(np.uint8)
-    return from_float(samples, depth)
+        return samples.dtype
+    return clean.dtype if clean is not None and clean.dtype != np.float32 else np.dtype(np.uint8)
 
 
 def _resize_alpha(alpha: Samples | None, samples: Samples) -> Samples | None:

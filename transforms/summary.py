@@ -14,7 +14,9 @@ from typing import Any
 
 from transforms.series import Series, from_fixed_point, to_fixed_point
 
-INPUT_PREFIX = "input "
+# What a metric's name has in front where it is not the result that was measured, and what was.
+INPUT_PREFIX, BICUBIC_PREFIX = "input ", "bicubic "
+BASELINES: Mapping[str, str] = {INPUT_PREFIX: "degraded input", BICUBIC_PREFIX: "bicubic enlargement"}
 # Bins of the quantiles: the last digit that anybody prints.
 _RESOLUTIONS = {"psnr": 0.01, "ssim": 0.0001}
 _RESOLUTION = 0.001
@@ -25,8 +27,13 @@ NOTES_KEPT = 64
 
 
 def metric_quantity(name: str) -> str:
-    """`psnr` of `psnr[rgb,u8]` and `input psnr[rgb,u8]`."""
+    """`psnr` of `psnr[rgb,u8]`, `input psnr[rgb,u8]` and `bicubic psnr[rgb,u8]`."""
     return name.partition("[")[0].rpartition(" ")[2]
+
+
+def is_baseline(name: str) -> bool:
+    """Whether a metric's name says that something else than the result was measured."""
+    return name.startswith(tuple(BASELINES))
 
 
 def metric_unit(name: str) -> str:
@@ -48,8 +55,9 @@ class Summary:
         kinds: records by channels and depth, such as "RGB 8 bit".
         notes: records by note, first wordings only; `notes_total` counts all.
         megapixels: sizes of the records.
-        metrics: metric name -> its distribution; "input M" is M of the degraded picture.
-        gains: metric name M -> the distribution of M - "input M" over the records where both are finite.
+        metrics: metric name -> its distribution; "input M" is M of the degraded picture, "bicubic M" that of its enlargement.
+        gains: metric name M -> the distribution of M - "input M", or of M - "bicubic M", over the records where both are
+            finite.
     """
 
     units: int = 0
@@ -91,9 +99,9 @@ class Summary:
         figures = {name: read_figure(value) for name, value in row.get("metrics", {}).items()}
         for name, value in figures.items():
             _series(self.metrics, name).add(value, place)
-            before = figures.get(INPUT_PREFIX + name)
-            if before is not None and math.isfinite(before) and math.isfinite(value):
-                _series(self.gains, name).add(value - before, place)
+            for before in (figures[prefix + name] for prefix in BASELINES if prefix + name in figures):
+                if math.isfinite(before) and math.isfinite(value):
+                    _series(self.gains, name).add(value - before, place)
 
     def _add_timings(self, timings: Mapping[str, int]) -> None:
         for stage, seconds in timings.items():
@@ -130,8 +138,12 @@ class Summary:
 
     def primary_metric(self) -> str | None:
         """The metric that ranks pictures where nobody says which: the first PSNR, or the first of any kind."""
-        names = [name for name in sorted(self.metrics) if not name.startswith(INPUT_PREFIX)]
+        names = [name for name in sorted(self.metrics) if not is_baseline(name)]
         return next((name for name in names if metric_quantity(name) == "psnr"), next(iter(names), None))
+
+    def baseline(self) -> str | None:
+        """What the names have in front of what the results are compared with; None where there is nothing."""
+        return next((prefix for prefix in BASELINES if any(name.startswith(prefix) for name in self.metrics)), None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, sorted, the same for the same ledgers."""

@@ -1,4 +1,7 @@
-"""The models that ship. Each file holds its own card: what it is for, how it was trained, what was measured on it."""
+"""The models that ship. Each file holds its own card: what it is for, how it was trained, what was measured on it.
+
+Besides, the interpolations that models of super-resolution are compared with: a kernel and a factor, and no file.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,13 @@ MODELS: dict[str, str] = {
     "motion-patches": "motion-patches.onnx",
 }
 
+# Name -> kernel of `transforms.planes.resampling`, and factor.
+INTERPOLATIONS: dict[str, tuple[str, int]] = {
+    f"{name}-x{factor}": (kernel, factor)
+    for name, kernel in (("bicubic", "matlab_bicubic"), ("spline", "scipy_spline"))
+    for factor in (2, 3, 4)
+}
+
 
 def zoo_path(name: str) -> Path:
     """The file of a model that ships.
@@ -28,7 +38,8 @@ def zoo_path(name: str) -> Path:
         'denoise5-gray-25.onnx'
     """
     if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the zoo has {', '.join(MODELS)}"
+        known = [*MODELS, *INTERPOLATIONS]
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the zoo has {', '.join(known)}"
         raise ConfigurationError(f"no model is called {name!r}; {hint} (a file of your own needs its path and .onnx)")
     return Path(__file__).parent / MODELS[name]

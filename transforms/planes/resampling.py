@@ -7,12 +7,14 @@
                         torch's interpolate does without antialias
     opencv_area         the mean over the area that a pixel covers; a variant of linear for a side that grows
     area                torch's "area": the plain mean of all pixels that a pixel touches
+    scipy_spline        ndimage.zoom(order=3, grid_mode=True, mode="reflect"): the smoothest curve through the samples, a
+                        cubic B-spline with prefilter; never antialiased
     nearest             the pixel whose centre is nearest
 
 Each is a pair of banded matrices (`transforms.planes.banded`), so the adjoint is exact, border included.
 
 Source: MATLAB's imresize.m (contributions); Pillow's Resample.c; OpenCV's resize.cpp; Keys, "Cubic convolution
-interpolation", TASSP 1981 (the family of cubics).
+interpolation", TASSP 1981 (the family of cubics); Unser, Aldroubi, Eden, "B-spline signal processing", TSP 1993.
 """
 
 from __future__ import annotations
@@ -67,6 +69,33 @@ def hamming(x: Values) -> Values:
     """A sinc under a Hamming window, of support [-1, 1], as in Pillow."""
     weights: Values = np.where(np.abs(x) < 1, np.sinc(x) * (0.54 + 0.46 * np.cos(np.pi * x)), 0.0)
     return weights
+
+
+SPLINE_POLE = math.sqrt(3) - 2  # of the prefilter: it decays by 0.27 from one sample to the next
+SPLINE_REACH = 16  # samples to each side: what lies beyond weighs less than 1e-9
+
+
+def cardinal_spline(x: Values) -> Values:
+    """The cubic spline that is 1 at 0 and 0 at the other whole numbers, cut off at +-16.
+
+    eta(x) = sum_k c_k B(x - k) with the cubic B-spline B and the prefilter c_k = -6 z / (1 - z^2) z^|k|, z = sqrt(3) - 2.
+    """
+    x = np.abs(x)
+    gain = -6 * SPLINE_POLE / (1 - SPLINE_POLE**2)
+    nearest = np.floor(x)
+    weights = np.zeros_like(x)
+    for step in (-1, 0, 1, 2):  # all others are 0 there
+        k = nearest + step
+        weights += gain * SPLINE_POLE ** np.abs(k) * _cubic_b_spline(x - k)
+    return np.where(x < SPLINE_REACH, weights, 0.0)
+
+
+def _cubic_b_spline(x: Values) -> Values:
+    """Of support [-2, 2]."""
+    x = np.abs(x)
+    outer = np.maximum(2 - x, 0) ** 3
+    spline: Values = (outer - 4 * np.maximum(1 - x, 0) ** 3) / 6
+    return spline
 
 
 @dataclass(frozen=True)
@@ -174,6 +203,7 @@ _KERNELS: dict[str, Callable[[Grid, str], Taps]] = {
     "opencv_linear": _opencv(triangle, 2),
     "opencv_cubic": _opencv(lambda x: cubic(x, -0.75), 4),
     "opencv_area": lambda grid, border: _covered(grid),
+    "scipy_spline": lambda grid, border: _interpolated(grid, cardinal_spline, 2 * SPLINE_REACH, False, "symmetric"),
 }
 RESIZE_KERNELS = tuple(_KERNELS)
 MATLAB_KERNELS = tuple(name for name in RESIZE_KERNELS if name.startswith("matlab_"))
