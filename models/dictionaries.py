@@ -1,4 +1,4 @@
-"""Learns the two dictionaries of ScSR, without gradients: `python -m models.dictionaries --recipe train-scsr-x2 ...`
+"""Learns the two dictionaries of ScSR, without gradients: what `conservator train` does with a recipe of kind dictionaries.
 
     min_(D, Z)  sum 1/2 |X - D Z|^2 + lambda |Z|_1         X: patches' derivatives and lost detail, each of unit variance
 
@@ -12,8 +12,9 @@ Source: Yang et al., IEEE TIP 2010, section III; Engan, Aase, Husoy, "Method of 
 
 from __future__ import annotations
 
-import argparse
-import sys
+import hashlib
+import json
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,59 +24,89 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.checkpoint import Progress, save_checkpoint
-from models.networks import build_network
+from models.checkpoint import FILE_NAME, Progress, save_checkpoint
+from models.dictionary_recipe import KIND, DictionaryRecipe
 from models.networks.lista import lipschitz, soft_threshold
-from models.networks.scsr import PATCH, ScSR
+from models.networks.scsr import PATCH, ScSR, scsr
 from models.recipes import Pair, load_recipe
+from models.training import TrainingOptions
 from models.training_data import CleanPicture, digest, load_pictures
-from models.training_log import append_line
-from models.training_recipe import TrainingRecipe, load_training_recipe
+from models.training_log import LOG_NAME, append_line
 from models.training_setup import provenance
 from transforms.errors import ConfigurationError
 from transforms.planes import to_planes
 from transforms.randomness import generator
 
-PATCHES_PER_PICTURE = 600
-LEARNING_WEIGHT = 0.15  # lambda of the paper's training
-SMALLEST_NORM = 50.0  # of a patch's 100 derivatives, in grey levels: the detail of flatter ones is rounding
-CODING_STEPS = 10  # from the codes of the last round
+log = logging.getLogger(__name__)
+
 RIDGE = 1e-3  # share of the mean squared code
+CODED_TOGETHER = 2048  # patches: their codes stay in a core's cache from step to step
 
 
-def learn(recipe: TrainingRecipe, data: Sequence[str], output: str) -> Path:
-    """Learns for `recipe.steps` rounds and leaves a checkpoint that `conservator export` takes.
+def learn_dictionaries(recipe: DictionaryRecipe, options: TrainingOptions) -> Path:
+    """Learns all rounds and leaves `checkpoint.safetensors` and `log.jsonl` in the output folder.
 
     Raises:
-        ConfigurationError: another network than scsr, or no patch that is not flat.
+        ConfigurationError: an option that has no meaning here, an output that holds a run, or too few patches.
+
+    Returns:
+        The output folder.
     """
-    network = build_network(recipe.network.name, recipe.network.all_settings())
-    if not isinstance(network, ScSR):
-        raise ConfigurationError(f"dictionaries are learned for scsr, not for {recipe.network.name!r}")
-    started, folder = time.perf_counter(), Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    pictures = load_pictures(data, 3)
-    directions, norms, details = training_patches(network, pictures, recipe.degradation, recipe.seed)
-    low, errors = joint_dictionary(directions, details / norms, network.low.shape[1], recipe.steps, recipe.seed)
+    _refuse(options)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    started, folder = time.perf_counter(), Path(options.output)
+    network = scsr(**recipe.network_settings())
+    pictures = load_pictures(options.data, 3)
+    directions, norms, details = training_patches(network, pictures, recipe)
+    log.info("%d patches of %d pictures", len(directions), len(pictures))
+    low, errors = joint_dictionary(directions, details / norms, network.low.shape[1], recipe)
     network.set_low(low)
     with torch.no_grad():
         network.high.copy_(high_dictionary(network, directions, norms, details))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LOG_NAME).unlink(missing_ok=True)
     for step, error in enumerate(errors, 1):
         append_line(folder, {"step": step, "elapsed_s": time.perf_counter() - started, "loss": error})
-    facts = {**provenance(data), "patches": len(directions)}
-    progress = Progress(recipe.steps, recipe.to_json(), digest(pictures), time.perf_counter() - started, facts)
+    facts = {**provenance(options.data), "patches": len(directions)}
+    elapsed_s, fingerprint = time.perf_counter() - started, _fingerprint(recipe, pictures)
+    progress = Progress(recipe.rounds, recipe.to_json(), fingerprint, elapsed_s, facts)
     save_checkpoint(folder, network, torch.optim.SGD(network.parameters()), progress)
     return folder
 
 
+def _refuse(options: TrainingOptions) -> None:
+    """What an iterative training has, and this has not."""
+    given = {
+        "--resume": options.resume,
+        "--validation": options.validation,
+        "--initial_weights": options.initial_weights,
+        "--steps": options.stop_after,
+        "--device": options.device not in ("", "cpu"),
+    }
+    for flag in (flag for flag, value in given.items() if value):
+        raise ConfigurationError(
+            f"a recipe of kind {KIND} takes no {flag}: it learns all its rounds in one go, on the CPU, and validates nothing"
+        )
+    if (Path(options.output) / FILE_NAME).exists():
+        raise ConfigurationError(f"{options.output!r} already holds a run; choose another --output")
+
+
+def _fingerprint(recipe: DictionaryRecipe, pictures: Sequence[CleanPicture]) -> str:
+    """Of all that decides the weights."""
+    degradation = load_recipe(recipe.degradation).to_json()
+    decisive = {"recipe": recipe.deciding(), "degradation": degradation, "pictures": digest(pictures)}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def training_patches(
-    network: ScSR, pictures: Sequence[CleanPicture], degradation: str, seed: int
+    network: ScSR, pictures: Sequence[CleanPicture], recipe: DictionaryRecipe
 ) -> tuple[Tensor, Tensor, Tensor]:
     """At random places: derivatives of unit length, P x 100, their norms, P x 1, and the lost detail in grey levels, P x 25."""
-    whole = replace(load_recipe(degradation), patches=None)
+    whole = replace(load_recipe(recipe.degradation), patches=None)
     drawn: list[tuple[Tensor, Tensor, Tensor]] = []
     for picture in pictures:
-        pair = whole.pair(picture.clean, key=picture.key, patch=0, seed=seed)
+        pair = whole.pair(picture.clean, key=picture.key, patch=0, seed=recipe.seed)
         if not isinstance(pair, Pair) or min(pair.clean.shape[:2]) < 9:
             continue
         enlarged, clean = (
@@ -86,8 +117,8 @@ def training_patches(
             # The 9 x 9 filters leave out 4 pixels, the patches 2.
             lost = functional.unfold((clean - enlarged)[..., 2:-2, 2:-2], PATCH)[0].T * 255
         norms = norms.flatten()
-        steep = torch.nonzero(norms > SMALLEST_NORM).flatten()
-        order = generator(seed, picture.key).permutation(len(steep))[:PATCHES_PER_PICTURE]
+        steep = torch.nonzero(norms > recipe.least_norm).flatten()
+        order = generator(recipe.seed, picture.key).permutation(len(steep))[: recipe.patches_per_picture]
         chosen = steep[torch.from_numpy(order)]
         drawn.append((features[0].flatten(1).T[chosen], norms[chosen, None], lost[chosen]))
     if not drawn:
@@ -97,7 +128,7 @@ def training_patches(
 
 
 def joint_dictionary(
-    directions: Tensor, details: Tensor, atoms: int, rounds: int, seed: int
+    directions: Tensor, details: Tensor, atoms: int, recipe: DictionaryRecipe
 ) -> tuple[Tensor, list[float]]:
     """D_l, 100 x atoms of unit length, and the mean cost per patch after each round.
 
@@ -108,13 +139,13 @@ def joint_dictionary(
     joint = joint / joint.norm(dim=1, keepdim=True)
     if len(joint) < atoms:
         raise ConfigurationError(f"{len(joint)} patches for {atoms} atoms; name more pictures with --data")
-    rng = generator(seed, "dictionary")
+    rng = generator(recipe.seed, "dictionary")
     dictionary = _unit(joint[torch.from_numpy(rng.permutation(len(joint))[:atoms])].T.clone())
     codes = torch.zeros(len(joint), atoms)
     errors = []
-    for _ in range(rounds):
-        codes = _coded(joint, dictionary, codes)
-        cost = 0.5 * (joint - codes @ dictionary.T).square().sum() + LEARNING_WEIGHT * codes.abs().sum()
+    for _ in range(recipe.rounds):
+        codes = _coded(joint, dictionary, codes, recipe)
+        cost = 0.5 * (joint - codes @ dictionary.T).square().sum() + recipe.weight * codes.abs().sum()
         errors.append(float(cost / len(joint)))
         dictionary = least_squares(joint, codes)
         unused = torch.nonzero(codes.abs().sum(0) < 1e-3 * codes.abs().sum() / atoms).flatten()
@@ -140,31 +171,20 @@ def least_squares(signals: Tensor, codes: Tensor) -> Tensor:
     return solved.T.contiguous()
 
 
-def _coded(signals: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
+def _coded(signals: Tensor, dictionary: Tensor, codes: Tensor, recipe: DictionaryRecipe) -> Tensor:
     """A few steps of ISTA from the codes of the last round."""
     bound = lipschitz(dictionary)
-    gram, driven = dictionary.T @ dictionary / bound, signals @ dictionary / bound
-    for _ in range(CODING_STEPS):
-        codes = soft_threshold(codes - codes @ gram + driven, LEARNING_WEIGHT / bound)
-    return codes
+    gram, threshold = dictionary.T @ dictionary / bound, recipe.weight / bound
+    parts = []
+    for start in range(0, len(signals), CODED_TOGETHER):
+        some, part = (each[start : start + CODED_TOGETHER] for each in (signals, codes))
+        driven = some @ dictionary / bound
+        for _ in range(recipe.coding_steps):
+            part = soft_threshold(part - part @ gram + driven, threshold)
+        parts.append(part)
+    return torch.cat(parts)
 
 
 def _unit(dictionary: Tensor) -> Tensor:
     lengths: Tensor = dictionary.norm(dim=0)
     return dictionary / lengths.clamp_min(1e-6)
-
-
-def main() -> None:
-    """Learns the dictionaries of a recipe."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--recipe", required=True)
-    parser.add_argument("--data", required=True, nargs="+")
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--threads", type=int, default=1)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    sys.stdout.write(f"in {learn(load_training_recipe(given.recipe), given.data, given.output)}\n")
-
-
-if __name__ == "__main__":
-    main()

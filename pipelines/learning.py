@@ -11,6 +11,8 @@ from export.generator import export_generator
 from export.onnx_export import export
 from export.quantise import Gate, QualityLossError, quantise
 from models.checkpoint import load_progress
+from models.dictionaries import learn_dictionaries
+from models.dictionary_recipe import is_dictionary_recipe, load_dictionary_recipe
 from models.gan_recipe import KIND as GAN_KIND
 from models.gan_recipe import is_gan_recipe, load_gan_recipe
 from models.gan_training import train_gan
@@ -39,6 +41,8 @@ def run_train(options: TrainOptions) -> int:
     )
     if is_gan_recipe(options.recipe):
         folder = train_gan(load_gan_recipe(options.recipe), training)
+    elif is_dictionary_recipe(options.recipe):
+        folder = learn_dictionaries(load_dictionary_recipe(options.recipe), training)
     else:
         folder = train(load_training_recipe(options.recipe), training)
     print(f"in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")

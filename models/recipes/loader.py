@@ -16,6 +16,7 @@ from transforms.errors import ConfigurationError
 
 FOLDER = Path(__file__).parent
 SCHEMA_FILE = FOLDER / "recipe.schema.json"
+TRAINING_KINDS = ("training", "gan-training", "dictionaries")
 _ENDINGS = (".yaml", ".yml", ".json")  # JSON is YAML
 
 
@@ -30,7 +31,7 @@ def load_recipe(name_or_path: str) -> Recipe:
         ConfigurationError: no such recipe, or one line `FILE:LINE: PATH: what is wrong` for each mistake in it.
     """
     text, file = read_recipe_text(name_or_path)
-    if kind_of(text, file) in ("training", "gan-training"):
+    if kind_of(text, file) in TRAINING_KINDS:
         raise ConfigurationError(f"{file}: a recipe for training, where one for degradation is expected")
     recipe = read_text(text, file, recipe_section())
     return recipe if recipe.name else replace(recipe, name=PurePosixPath(file).stem)
@@ -63,7 +64,7 @@ def read_recipe_text(name_or_path: str) -> tuple[str, str]:
 
 
 def kind_of(text: str, file: str) -> str:
-    """What kind of recipe a document says it is ("degradation", "training", "gan-training"); empty if it does not say."""
+    """What kind of recipe a document says it is ("degradation", or one of TRAINING_KINDS); empty if it does not say."""
     try:
         root = compose(text, file)
     except Mistakes:
