@@ -52,7 +52,7 @@ def export(checkpoint: str, output: str, *, name: str = "", scale: int = 0, opse
     """Writes the network of a checkpoint folder as one ONNX file.
 
     Args:
-        checkpoint: folder of a training run.
+        checkpoint: folder of a training run; of a cascade also that of each of its networks, comma-separated, in their order.
         output: path or URL of the file.
         name: of the model in its card; empty: the recipe's.
         scale: of weights for enlarged luma, which may serve several; 0: the only one that the recipe names.
@@ -62,27 +62,58 @@ def export(checkpoint: str, output: str, *, name: str = "", scale: int = 0, opse
     name and shape.
 
     Raises:
-        ConfigurationError: no checkpoint, a scale that the weights are not for, a batch norm that can't be folded, an
-            opset below 17, or an ONNX model that differs from PyTorch by more than 1e-4 anywhere. Nothing is written then.
+        ConfigurationError: no checkpoint, more or fewer of them than the scale takes, a scale that the weights are not for, a
+            batch norm that can't be folded, an opset below 17, or an ONNX model that differs from PyTorch by more than 1e-4
+            anywhere. Nothing is written then.
     """
     if opset < 17:
         raise ConfigurationError(f"opset {opset} is too old; give at least 17")
-    progress = load_progress(Path(checkpoint))
+    folders = [Path(part.strip()) for part in checkpoint.split(",") if part.strip()] or [Path(checkpoint)]
+    runs = [load_progress(folder) for folder in folders]
+    progress, choice = runs[0], runs[0].recipe["network"]
     use, passes = _use(progress.recipe, scale)
-    choice = progress.recipe["network"]
-    network = build_network(choice["name"], {"channels": choice["channels"], **choice["settings"]})
-    load_network(Path(checkpoint), network)
+    _check_stages(runs, passes)
+    stages = [_trained(folder, run) for folder, run in zip(folders, runs, strict=True)]
+    network = stages[0]
     if passes > 1:
-        network = Cascade([network] * passes, use["enlarge"]["factor"])
+        network = Cascade(stages if len(stages) > 1 else stages * passes, use["enlarge"]["factor"])
     network.eval()
     model = to_onnx(fold_batch_norm(network), choice["channels"], opset, network.min_size, network.output_name)
     error = check_parity(model, network, choice["channels"])
     card = _card(network, progress, model, error)
-    card = replace(card, name=name or card.name, **use)
+    later = [{"network": run.recipe["network"], "training": _training_facts(run)} for run in runs[1:]]
+    facts = {**card.card, "later_stages": later} if later else card.card
+    card = replace(card, name=name or card.name, card=facts, **use)
     set_card(model, card)
     onnx.checker.check_model(model, full_check=True)
     write_model(model, output)
     return Exported(output, card, error)
+
+
+def _trained(folder: Path, run: Progress) -> RestorationNetwork:
+    choice = run.recipe["network"]
+    network = build_network(choice["name"], {"channels": choice["channels"], **choice["settings"]})
+    load_network(folder, network)
+    return network
+
+
+def _check_stages(runs: Sequence[Progress], passes: int) -> None:
+    """Several checkpoints are the networks of one cascade: as many as it has, all for luma that is enlarged alike."""
+    if len(runs) == 1:
+        return
+    if len(runs) != passes:
+        raise ConfigurationError(
+            f"{len(runs)} checkpoints, but this scale takes {passes} network{'s' if passes > 1 else ''} one after the other: "
+            "name as many, or one for all"
+        )
+    first, *others = (_enlarged_by(run.recipe) for run in runs)
+    if any(other != first for other in others):
+        raise ConfigurationError(f"the networks of a cascade enlarge alike, but these do by {[first, *others]}")
+
+
+def _enlarged_by(recipe: Mapping[str, Any]) -> tuple[Any, Any]:
+    section = recipe.get("enlarge") or {}
+    return section.get("kernel"), section.get("factor")
 
 
 def _use(recipe: Mapping[str, Any], scale: int) -> tuple[dict[str, Any], int]:

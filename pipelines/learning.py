@@ -53,7 +53,8 @@ def run_export(options: ExportOptions) -> int:
     """Exports, or refuses where PyTorch and ONNX, or float32 and int8, do not agree."""
     if options.quantize:
         return _run_quantise(options)
-    if load_progress(Path(options.checkpoint)).recipe.get("kind") == GAN_KIND:
+    first = options.checkpoint.partition(",")[0].strip()
+    if load_progress(Path(first)).recipe.get("kind") == GAN_KIND:
         written = export_generator(options.checkpoint, options.output)
     else:
         written = [export(options.checkpoint, options.output, name=options.name, scale=options.scale)]

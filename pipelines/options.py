@@ -210,7 +210,9 @@ class TrainOptions:
 class ExportOptions:
     """`conservator export`; with --quantize the int8 twin of a float32 model"""
 
-    checkpoint: str = flag("folder of a training run; with --quantize also an exported .onnx file")
+    checkpoint: str = flag(
+        "folder of a training run, or, comma-separated, of each network of a cascade; with --quantize also an exported .onnx file"
+    )
     output: str = flag("the .onnx file to write")
     name: str = flag("of the model in its card; default: the recipe's", "")
     scale: int = flag("which of its scales, for a network that serves several", 0, minimum=0)

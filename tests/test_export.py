@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,11 +21,12 @@ from export.card import Measured, ModelCard, read_card
 from export.onnx_export import check_parity, export, fold_batch_norm, to_onnx
 from export.onnx_file import add_measured, graph_sha256
 from export.quality import measure, measure_into_card
-from models.checkpoint import load_network
+from models.checkpoint import load_network, load_progress, save_checkpoint
 from models.networks import build_network
 from models.training import TrainingOptions, train
 from models.training_data import TrainingPicture
 from models.training_recipe import EnlargedLuma, LearningRate, NetworkChoice, TrainingRecipe, Validation
+from pipelines.main import main
 from transforms.errors import ConfigurationError
 from transforms.onnx_restorer import OnnxRestorerFactory
 from transforms.planes.resampling import resize_planes
@@ -294,6 +296,52 @@ def test_one_checkpoint_serves_several_scales(
     expected = resize_planes(made[0, 0].numpy(), size=(9 * scale, 12 * scale))
     (restored,) = restorer.restore([picture], [{}])
     assert np.abs(restored.samples[..., 0] - expected).max() < 1e-5
+
+
+def another(run: Path, folder: Path, **changes: Any) -> Path:
+    """A checkpoint of the same network with other weights, and perhaps another recipe."""
+    progress, network = load_progress(run), build_network("scn", {})
+    load_network(run, network)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(0.9)
+    folder.mkdir()
+    changed = replace(progress, recipe={**progress.recipe, **changes}, step=7)
+    save_checkpoint(folder, network, torch.optim.SGD(network.parameters()), changed)
+    return folder
+
+
+def test_a_cascade_of_two_checkpoints_runs_the_second_after_the_first(for_luma: Path, tmp_path: Path) -> None:
+    second, path = another(for_luma, tmp_path / "second"), tmp_path / "m.onnx"
+    assert main(["export", "--checkpoint", f"{for_luma}, {second}", "--output", str(path), "--scale", "4"]) == 0
+    picture = np.random.Generator(np.random.Philox(key=2)).random((9, 12, 1), dtype=np.float32)
+    made = torch.from_numpy(resize_planes(picture[..., 0], scale=2, kernel="opencv_cubic"))[None, None]
+    with torch.inference_mode():
+        for number, folder in enumerate((for_luma, second)):
+            network = build_network("scn", {}).eval()
+            load_network(folder, network)
+            larger = nn.functional.interpolate(made, scale_factor=2, mode="bicubic") if number else made
+            made = network(larger)
+    (restored,) = OnnxRestorerFactory(str(path)).load().restore([picture], [{}])
+    assert np.abs(restored.samples[..., 0] - made[0, 0].numpy()).max() < 1e-5
+    card = read_card(str(path)).card
+    (later,) = card["later_stages"]
+    assert (later["training"]["steps"], later["network"]) == (7, card["network"])
+    assert card["training"]["steps"] == load_progress(for_luma).step
+
+
+def test_checkpoints_that_make_no_cascade_are_refused(for_luma: Path, checkpoint: Path, tmp_path: Path) -> None:
+    second, path = another(for_luma, tmp_path / "second"), str(tmp_path / "m.onnx")
+    with pytest.raises(ConfigurationError, match="2 checkpoints, but this scale takes 1 network one after the other"):
+        export(f"{for_luma},{second}", path, scale=2)
+    with pytest.raises(ConfigurationError, match="3 checkpoints, but this scale takes 2 networks"):
+        export(f"{for_luma},{second},{second}", path, scale=3)
+    section = load_progress(for_luma).recipe["enlarge"]
+    odd = another(for_luma, tmp_path / "odd", enlarge={**section, "kernel": "matlab_bicubic"})
+    for other in (odd, checkpoint):
+        with pytest.raises(ConfigurationError, match="the networks of a cascade enlarge alike"):
+            export(f"{for_luma},{other}", path, scale=4)
+    assert not Path(path).exists()
 
 
 def test_a_scale_that_the_weights_are_not_for_is_refused(checkpoint: Path, for_luma: Path, tmp_path: Path) -> None:
