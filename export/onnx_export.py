@@ -269,6 +269,7 @@ def _training_facts(progress: Progress) -> dict[str, Any]:
         },
         "fingerprint": progress.fingerprint,
         "command": progress.recipe["command"],
+        **{name: facts[name] for name in ("initial_weights",) if name in facts},
         "data": facts["data"],
         "steps": progress.step,
         "time_s": round(progress.elapsed_s),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from skimage.data import astronaut
 from export.card import read_card
 from export.onnx_file import graph_sha256
 from export.quality import measure
-from models.training_data import TrainingPicture, load_pictures
+from models.training_data import CleanPicture, TrainingPicture, load_pictures
 from models.training_recipe import load_training_recipe
 from models.zoo import MODELS, zoo_path
 from transforms.errors import ConfigurationError
@@ -48,6 +49,9 @@ def test_the_weights_come_from_the_recipe_that_ships(name: str) -> None:
 
 
 DENOISERS = [name for name in MODELS if read_card(str(zoo_path(name))).purpose == "denoise"]
+CLEANERS = [
+    name for name in MODELS if read_card(str(zoo_path(name))).color in ("gray", "rgb") and name != "motion-patches"
+]
 ENLARGERS = [name for name in MODELS if read_card(str(zoo_path(name))).enlarge is not None]
 
 
@@ -85,26 +89,41 @@ def test_a_model_enlarges_as_well_as_its_card_says(name: str, data_dir: Path) ->
         assert bicubic == pytest.approx(entry["published"]["bicubic"], abs=0.01)
 
 
+def measured_pictures(name: str, data_set: str, data_dir: Path) -> Sequence[CleanPicture]:
+    channels = read_card(str(zoo_path(name))).channels
+    if data_set != "CBSD68":
+        return load_pictures([str(data_dir / data_set)], channels)
+    ids = (data_dir / "CBSD68_ids.txt").read_text().split()
+    return load_pictures([str(data_dir / "BSD100" / f"{each}.jpg") for each in ids], channels)
+
+
 @pytest.mark.data
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "bar", "protocol"),
-    [("denoise5-gray-25", 28.0, "psnr[gray,u8]"), ("denoise5-color-25", 26.2, "psnr[rgb,u8]")],
-)
-def test_a_model_is_as_good_as_its_card_says(name: str, bar: float, protocol: str, data_dir: Path) -> None:
-    path = zoo_path(name)
-    if name == "denoise5-gray-25":
-        data, data_set, recipe = [str(data_dir / "BSD68")], "BSD68", "dncnn-25"
-    else:
-        ids = (data_dir / "CBSD68_ids.txt").read_text().split()
-        data, data_set, recipe = [str(data_dir / "BSD100" / f"{each}.jpg") for each in ids], "CBSD68", "cdncnn-25"
-    entries = read_card(str(path)).card["measured"]
+@pytest.mark.parametrize("name", CLEANERS)
+def test_a_model_is_as_good_as_its_card_says(name: str, data_dir: Path) -> None:
+    """On the smallest set of its card, so that all models are checked within minutes."""
+    path = str(zoo_path(name))
+    psnr = [each for each in read_card(path).card["measured"] if each["protocol"].startswith("psnr")]
+    entry = min(psnr, key=lambda each: each["pictures"])
+    pictures = measured_pictures(name, entry["data_set"], data_dir)
+    assert len(pictures) == entry["pictures"]
+    value, degraded = measure(path, pictures, entry["recipe"], entry["protocol"])
+    assert (value, degraded) == pytest.approx((entry["value"], entry["degraded"]), abs=0.002)
+
+
+BARS = [  # model, set, recipe, protocol, dB at least
+    ("denoise5-gray-25", "BSD68", "dncnn-25", "psnr[gray,u8]", 28.0),
+    ("dncnn-gray-25", "BSD68", "dncnn-25", "psnr[gray,u8]", 28.7),
+    ("denoise5-color-25", "CBSD68", "cdncnn-25", "psnr[rgb,u8]", 26.2),
+]
+
+
+@pytest.mark.parametrize(("name", "data_set", "recipe", "protocol", "bar"), BARS)
+def test_a_model_meets_its_bar(name: str, data_set: str, recipe: str, protocol: str, bar: float) -> None:
+    entries = read_card(str(zoo_path(name))).card["measured"]
     wanted = (data_set, recipe, protocol)
     (entry,) = [each for each in entries if (each["data_set"], each["recipe"], each["protocol"]) == wanted]
-    value, degraded = measure(str(path), load_pictures(data, read_card(str(path)).channels), recipe, protocol)
-    assert value == pytest.approx(entry["value"], abs=0.002)
-    assert value >= bar
-    assert value - degraded >= 6
+    assert entry["value"] >= bar
 
 
 def test_an_unknown_name_gets_the_nearest_one() -> None:

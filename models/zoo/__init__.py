@@ -13,6 +13,7 @@ from transforms.errors import ConfigurationError
 MODELS: dict[str, str] = {
     "denoise5-gray-25": "denoise5-gray-25.onnx",
     "denoise5-color-25": "denoise5-color-25.onnx",
+    "dncnn-gray-25": "dncnn-gray-25.onnx",
     "srcnn-x2": "srcnn-x2.onnx",
     "srcnn-x3": "srcnn-x3.onnx",
     "srcnn-x4": "srcnn-x4.onnx",
