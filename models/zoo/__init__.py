@@ -17,6 +17,7 @@ MODELS: dict[str, str] = {
     "srcnn-x2": "srcnn-x2.onnx",
     "srcnn-x3": "srcnn-x3.onnx",
     "srcnn-x4": "srcnn-x4.onnx",
+    "scsr-x2": "scsr-x2.onnx",
     "motion-patches": "motion-patches.onnx",
 }
 
