@@ -18,6 +18,9 @@ MODELS: dict[str, str] = {
     "srcnn-x3": "srcnn-x3.onnx",
     "srcnn-x4": "srcnn-x4.onnx",
     "scsr-x2": "scsr-x2.onnx",
+    "scn-x2": "scn-x2.onnx",
+    "scn-x3": "scn-x3.onnx",
+    "scn-x4": "scn-x4.onnx",
     "motion-patches": "motion-patches.onnx",
 }
 
