@@ -241,6 +241,7 @@ class DegradeWork:
             size=job.patch_size,
             patches=job.variants_by_patch(task.wanted),
             variants=job.variants,
+            eight_bit=True,
         )
         block = _Block()
         for pair in pairs:

@@ -27,6 +27,7 @@ from models.degradation import (
     UniformQuantisation,
     draw_steps,
     replay,
+    replay_all,
 )
 from models.degradation.protocol import Operator, Parameters, Shape
 from transforms.planes import Planes
@@ -93,6 +94,17 @@ def test_a_chain_replays_from_json_alone_to_the_same_bytes(name):
         degraded = CHAINS[name].apply(image, parameters)
         plain = json.loads(json.dumps(parameters, allow_nan=False))
         assert replay(image, plain["steps"]).tobytes() == degraded.tobytes()
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_pictures_that_are_replayed_together_are_those_that_are_replayed_alone(name):
+    rng = np.random.default_rng(1)
+    pictures = [rng.random((3, 8 + number, 16), dtype=np.float32) for number in range(9)]
+    steps = [CHAINS[name].sample(generator(1, "a", patch), (8, 16, 3))["steps"] for patch in range(9)]
+    together = replay_all(pictures, steps)
+    for planes, own, made in zip(pictures, steps, together, strict=True):
+        assert made.tobytes() == replay(planes, own).tobytes()
+    assert replay_all([], []) == []
 
 
 @pytest.mark.parametrize("name", CHAINS)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from models.degradation import OPERATORS, Operator, operator_class
+from models.degradation.blur import KernelBlur
 from models.degradation.chains import InOrder, arrays_of, draw_steps, replay_adjoint
 from models.degradation.protocol import LinearOperator, settings
 from models.recipes.grammar import recipe_section
@@ -135,6 +136,35 @@ def test_a_batch_with_parameters_of_its_own_for_each_is_the_pictures_one_by_one(
     for batch in (np.stack(pictures), torch.from_numpy(np.stack(pictures))):
         together = to_numpy(operator.apply_each(batch, parameters))
         assert np.quantile(np.abs(together - np.stack(singly)), 0.999) < 2e-5
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=label)
+def test_several_pictures_of_any_shapes_are_each_what_they_are_alone(example):
+    shapes = [*SHAPES, SHAPES[0], (24, 31, 3)]
+    operator, _ = drawn(example, shapes[0], "a")
+    parameters = [drawn(example, shape, key)[1] for shape, key in zip(shapes, "abcd", strict=True)]
+    try:
+        singly = [
+            operator.apply(picture(shape, key), own) for shape, key, own in zip(shapes, "abcd", parameters, strict=True)
+        ]
+    except ValueError:  # a kernel that is larger than the picture
+        assert "valid" in json.dumps(example)
+        return
+    together = operator.apply_all([picture(shape, key) for shape, key in zip(shapes, "abcd", strict=True)], parameters)
+    assert [each.tobytes() for each in together] == [each.tobytes() for each in singly]
+
+
+@pytest.mark.parametrize(
+    "example", [each for each in EXAMPLES if issubclass(operator_class(name_of(each)), KernelBlur)], ids=label
+)
+def test_kernels_are_each_what_they_are_alone(example):
+    operator, _ = drawn(example, SHAPES[0], "a")
+    assert isinstance(operator, KernelBlur)
+    parameters = [drawn(example, SHAPES[0], f"kernel {number}")[1] for number in range(20)]
+    for kernel, own in zip(operator.each_kernel(parameters), parameters, strict=True):
+        alone = operator.kernel(own)
+        assert kernel.shape == alone.shape
+        assert kernel.tobytes() == alone.tobytes()
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=label)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from models.degradation import OPERATORS, GaussianNoise, Maybe, RoundTo8Bit
+from models.degradation import OPERATORS, GaussianNoise, InOrder, Maybe, RoundTo8Bit
 from models.degradation.blur import GaussianBlur
 from models.degradation.sampling import Resize
 from models.recipes import Cut, Pair, Patches, Recipe, Rejection, load_recipe, shipped_recipes
@@ -372,6 +372,42 @@ def test_luma_is_the_one_that_super_resolution_is_measured_on():
     assert with_channels(colour, "luma")[0, :, 0].tolist() == [235, 16, 81, 127]  # MATLAB's rgb2ycbcr
     gray = colour[..., :1]
     assert with_channels(gray, "luma") is gray
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("name", ["text-deblur", "bsrgan", "motion-patches", "deconvolution"])
+def test_pairs_that_are_made_together_are_those_that_are_made_alone(name, dtype, monkeypatch):
+    """Blocks of several pairs, from a picture that is converted as a whole; one by one, from the places alone."""
+    monkeypatch.setattr("models.recipes.recipe._TOGETHER_BYTES", 200_000)
+    recipe, samples = load_recipe(name), picture(dtype=dtype)
+    together = list(recipe.pairs(samples, key="a", seed=1, per_image=15, size=64))
+    assert [each.patch for each in together] == list(range(15))
+    for each in together:
+        assert isinstance(each, Pair)
+        assert same(each, made(recipe, samples, patch=each.patch, size=64))
+
+
+def test_pairs_and_rejections_come_in_order_and_are_made_when_they_are_asked_for():
+    recipe = load_recipe("text-deblur")
+    samples = picture()
+    samples[:, :90] = 128  # flat: a patch of 32 is rejected unless it reaches beyond
+    found = list(recipe.pairs(samples, key="a", seed=1, per_image=60, size=32))
+    assert [each.patch for each in found] == list(range(60))
+    assert {type(each) for each in found} <= {Pair, Rejection}
+    assert next(recipe.pairs(samples, key="a", seed=1, per_image=1_000_000, size=32)).patch == 0
+
+
+@pytest.mark.parametrize(("last", "expected"), [(RoundTo8Bit(), "uint8"), (GaussianNoise(0.1), "float32")])
+def test_pictures_that_end_in_8_bit_may_come_as_integers_of_the_same_values(last, expected):
+    recipe = Recipe("test", InOrder((GaussianNoise(0.3), last)), patches=Patches(40))
+    integers = list(recipe.pairs(picture(), key="a", seed=1, per_image=5, eight_bit=True))
+    floats = list(recipe.pairs(picture(), key="a", seed=1, per_image=5))
+    for one, other in zip(integers, floats, strict=True):
+        assert isinstance(one, Pair)
+        assert isinstance(other, Pair)
+        assert one.degraded.dtype == expected
+        assert to_float(one.degraded).tobytes() == other.degraded.tobytes()
+        assert one.parameters == other.parameters
 
 
 def test_variants_share_the_clean_picture_and_nothing_else():

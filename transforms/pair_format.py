@@ -56,15 +56,13 @@ class PairFormat:
         """The samples of both halves as they go to the encoder, C-contiguous.
 
         Args:
-            clean: H x W x C, float32, or of the type that is stored.
-            degraded: float32, H x W x C; views of planes are welcome.
+            clean: H x W x C, float32 or integers.
+            degraded: the same; views of planes are welcome.
             source: type of the picture's samples.
         """
         clean_type = source if self.clean == "npy" and not self.eight_bit else self._depth(self.clean, source)
         degraded_type = np.dtype(np.float32) if self.degraded == "npy" else self._depth(self.degraded, source)
-        if clean.dtype != clean_type:
-            clean = from_float(to_float(clean), clean_type)
-        return _interleaved(clean), _interleaved(from_float(degraded, degraded_type))
+        return _interleaved(_as_type(clean, clean_type)), _interleaved(_as_type(degraded, degraded_type))
 
     def _depth(self, form: str, source: np.dtype[Any]) -> np.dtype[Any]:
         holds_16_bit = form.startswith("npy") or FORMATS[form].HOLDS_16_BIT
@@ -96,6 +94,10 @@ class PairFormat:
             return npy_bytes(samples)
         picture = Picture(samples, None, self.degraded, _profile(source, samples))
         return encode(picture, self.degraded, self.encoding)[0]
+
+
+def _as_type(samples: Samples, dtype: np.dtype[Any]) -> Samples:
+    return samples if samples.dtype == dtype else from_float(to_float(samples), dtype)
 
 
 def _interleaved(samples: Samples) -> Samples:

@@ -10,6 +10,7 @@ from models.degradation.chains import (
     draw_steps,
     replay,
     replay_adjoint,
+    replay_all,
     replay_each,
     shape_after,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "operator_class",
     "replay",
     "replay_adjoint",
+    "replay_all",
     "replay_each",
     "shape_after",
 ]

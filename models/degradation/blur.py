@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from models.degradation import blur_kernels
 from models.degradation.blur_kernels import Kernel
 from models.degradation.convolution import Kernel as AnyKernel
-from models.degradation.convolution import convolve, convolve_adjoint, convolve_each, output_size
+from models.degradation.convolution import convolve, convolve_adjoint, convolve_all, convolve_each, output_size
 from models.degradation.distributions import Drawable, DrawableWord
 from models.degradation.protocol import LinearOperator, Parameters, Quantity, Shape, Step, Wording
 from models.degradation.table import operator_class
@@ -52,8 +52,17 @@ class KernelBlur(LinearOperator):
         """The point spread function: kh x kw, sum 1, its origin at (kh // 2, kw // 2)."""
 
     @classmethod
+    def each_kernel(cls, parameters: Sequence[Parameters]) -> list[Kernel]:
+        """`kernel` of each of several parameters, to the last bit."""
+        return [cls.kernel(own) for own in parameters]
+
+    @classmethod
     def apply(cls, planes: Planes, parameters: Parameters) -> Planes:
         return convolve(planes, cls.kernel(parameters), parameters["boundary"])
+
+    @classmethod
+    def apply_all(cls, pictures: Sequence[Planes], parameters: Sequence[Parameters]) -> list[Planes]:
+        return convolve_all(pictures, cls.each_kernel(parameters), [own["boundary"] for own in parameters])
 
     @classmethod
     def adjoint(cls, planes: Planes, parameters: Parameters, shape: Shape) -> Planes:
@@ -97,6 +106,10 @@ class GaussianBlur(KernelBlur):
     @classmethod
     def apply(cls, planes: Planes, parameters: Parameters) -> Planes:
         return apply_bands(planes, *_gaussian_bands(planes.shape[-2:], parameters))
+
+    @classmethod
+    def apply_all(cls, pictures: Sequence[Planes], parameters: Sequence[Parameters]) -> list[Planes]:
+        return [cls.apply(planes, own) for planes, own in zip(pictures, parameters, strict=True)]
 
     @classmethod
     def adjoint(cls, planes: Planes, parameters: Parameters, shape: Shape) -> Planes:
@@ -210,6 +223,10 @@ class DefocusBlur(KernelBlur):
     def kernel(parameters: Parameters) -> Kernel:
         return blur_kernels.disk(parameters["radius_px"])
 
+    @classmethod
+    def each_kernel(cls, parameters: Sequence[Parameters]) -> list[Kernel]:
+        return blur_kernels.disks([own["radius_px"] for own in parameters])
+
 
 @dataclass(frozen=True)
 class LinearMotionBlur(KernelBlur):
@@ -254,14 +271,23 @@ class ComposedBlur(KernelBlur):
 
     @staticmethod
     def kernel(parameters: Parameters) -> Kernel:
-        return reduce(blur_kernels.compose, (_member_kernel(step) for step in parameters["members"]))
+        return reduce(blur_kernels.compose, (_kernels_of([step])[0] for step in parameters["members"]))
+
+    @classmethod
+    def each_kernel(cls, parameters: Sequence[Parameters]) -> list[Kernel]:
+        if len({len(own["members"]) for own in parameters}) > 1:  # drawn from several recipes
+            return super().each_kernel(parameters)
+        members = zip(*(own["members"] for own in parameters), strict=True)
+        return [reduce(blur_kernels.compose, each) for each in zip(*map(_kernels_of, members), strict=True)]
 
     def to_json(self) -> Any:
         return [{each.name: each.to_json()} for each in self.members]
 
 
-def _member_kernel(step: Step) -> Kernel:
-    ((name, parameters),) = step.items()
-    operator = operator_class(name)
+def _kernels_of(steps: Sequence[Step]) -> list[Kernel]:
+    names = [name for step in steps for name in step]
+    if len(set(names)) > 1:
+        return [_kernels_of([step])[0] for step in steps]
+    operator = operator_class(names[0])
     assert issubclass(operator, KernelBlur)
-    return operator.kernel(parameters)
+    return operator.each_kernel([step[names[0]] for step in steps])

@@ -34,6 +34,29 @@ def replay(planes: Planes, steps: Sequence[Step]) -> Planes:
     return planes
 
 
+def replay_all(pictures: Sequence[Planes], steps: Sequence[Sequence[Step]]) -> list[Planes]:
+    """What `replay` makes of each picture, to the last bit, in less time for small ones.
+
+    All take their first step, then all their second: a step's code and tables stay in the core's cache, from which the FFTs
+    and the encoder of a single pair would drive them.
+
+    Raises:
+        ConfigurationError: a step names no operator of the table.
+    """
+    results, waiting = list(pictures), [deque(elementary(each)) for each in steps]
+    while any(waiting):
+        members: dict[str, list[int]] = {}
+        for index, own in enumerate(waiting):
+            if own:
+                members.setdefault(own[0][0], []).append(index)
+        for name, those in members.items():
+            parameters = [waiting[index].popleft()[1] for index in those]
+            made = operator_class(name).apply_all([results[index] for index in those], parameters)
+            for index, planes in zip(those, made, strict=True):
+                results[index] = planes
+    return results
+
+
 def replay_each(batch: Planes, steps: Sequence[Sequence[Step]]) -> Planes:
     """Applies to each of N x C x H x W planes steps of its own.
 

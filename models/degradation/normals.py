@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.random.bit_generator import ISeedSequence
@@ -41,18 +41,17 @@ def standard_normal(rng: np.random.Generator, shape: tuple[int, ...], sigma: flo
         bins = words.view("<u2")[: len(block)]
         means.take(bins, out=block, mode="clip")
         tails = np.flatnonzero(bins + np.uint16(1) < 2)  # the first bin, and the last, which turns over
-        if len(tails):
-            block[tails] = np.copysign(_tail(bits, len(tails)), block[tails])
+        for index in tails.tolist():  # so few that arrays would take longer
+            block[index] = math.copysign(_tail(bits), block[index])
     if sigma != 1.0:
         numbers *= np.float32(sigma)
     return numbers.reshape(shape)
 
 
-def _tail(bits: np.random.SFC64, count: int) -> NDArray[Any]:
-    """Numbers of N(0, 1) beyond the last bin's edge, positive."""
-    uniform = ((np.asarray(bits.random_raw(count), np.uint64) >> np.uint64(11)) + 0.5) * 2.0**-53
-    beyond: NDArray[Any] = -ndtri(uniform / _BINS)
-    return beyond
+def _tail(bits: np.random.SFC64) -> float:
+    """A number of N(0, 1) beyond the last bin's edge, positive."""
+    uniform = ((bits.random_raw() >> 11) + 0.5) * 2.0**-53
+    return -float(ndtri(uniform / _BINS))
 
 
 @cache

@@ -178,6 +178,11 @@ class Operator(ABC):
         """Degrades N x C x H x W pictures, each with parameters of its own, whose results have one shape."""
         return namespace(batch).stack([cls.apply(planes, own) for planes, own in zip(batch, parameters, strict=True)])
 
+    @classmethod
+    def apply_all(cls, pictures: Sequence[Planes], parameters: Sequence[Parameters]) -> list[Planes]:
+        """What `apply` makes of each picture, to the last bit, for several small ones of any shapes in less time."""
+        return [cls.apply(planes, own) for planes, own in zip(pictures, parameters, strict=True)]
+
     @staticmethod
     def output_shape(shape: Shape, parameters: Parameters) -> Shape:
         """Unchanged."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,18 +17,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.degradation.chains import arrays_of, draw_steps, operators_of, replay
-from models.degradation.protocol import Degradation, Image, Shape
+from models.degradation.chains import arrays_of, draw_steps, operators_of, replay_all
+from models.degradation.protocol import Degradation, Image, Shape, Step
+from models.degradation.quantisation import RoundTo8Bit
 from models.recipes.channels import CHANNELS, with_channels
 from models.recipes.patches import Cut, Patches, difference_hash, inner
 from transforms.errors import ConfigurationError
-from transforms.planes import to_planes
+from transforms.planes import Planes, to_planes
 from transforms.randomness import generator
-from transforms.value_range import Samples, to_float
+from transforms.value_range import Samples, from_float, to_float
 
 STORES = ("png", "npy")
 ARRAYS = ("kernel", "mask", "motion")
 _STEP_CUT, _STEP_DEGRADE = 0, 1  # independent draws: another way of cutting leaves the noise as it is
+# Of clean pictures: pairs so far are degraded together, step by step, so that each step's code and tables stay in a core's
+# cache. One by one, a pair of 128 x 128 takes a sixth longer.
+_TOGETHER_BYTES = 2 << 20
+_FLOAT_BYTES = 16 << 20  # so large may a picture get that is converted before its patches are cut
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Pair:
 
     Attributes:
         clean: float32, H x W x C, [0, 1]; both pictures lie in memory plane by plane.
-        degraded: float32; may leave [0, 1] unless the recipe rounds it.
+        degraded: float32; may leave [0, 1] unless the recipe rounds it. Or uint8, where that was allowed.
         parameters: plain JSON: `channels`, `cut` and the drawn `degradation`: all that `Recipe.replay` needs.
         patch: its number in the picture.
         rejected: places that were drawn before this one and not taken, by reason.
@@ -130,12 +135,15 @@ class Recipe:
             ValueError: samples of another shape.
             TypeError: samples of another type.
         """
-        found = self._cut(samples, self._patches(size), key, patch, seed)
-        return found if isinstance(found, Rejection) else self._pair(found, key, seed)
+        found = self._cut(_Source(samples, self.channels), self._patches(size), key, patch, seed)
+        if isinstance(found, Rejection):
+            return found
+        drawn = self._drawn(found, key, seed)
+        return self._finished(drawn, self.degrade(drawn.clean, drawn.parameters), patch, found.rejected)
 
     def draw(self, samples: Samples, *, key: str, patch: int, seed: int, size: int | None = None) -> Drawn | Rejection:
         """All that is random in `pair` with the same arguments; nothing is degraded yet."""
-        found = self._cut(samples, self._patches(size), key, patch, seed)
+        found = self._cut(_Source(samples, self.channels), self._patches(size), key, patch, seed)
         return found if isinstance(found, Rejection) else self._drawn(found, key, seed)
 
     def pairs(
@@ -148,6 +156,7 @@ class Recipe:
         size: int | None = None,
         patches: Collection[int] | Mapping[int, Collection[int]] | None = None,
         variants: int = 1,
+        eight_bit: bool = False,
     ) -> Iterator[Pair | Rejection]:
         """Makes the pairs 0, 1, ... of a picture, or those of them that `patches` names, each in so many variants, or in
         those that `patches` maps it to.
@@ -156,31 +165,52 @@ class Recipe:
 
         A picture that is too small gives a single rejection. A duplicate is left out whatever `patches` names: whether a
         patch is one depends on those before it, which are cut, though not degraded, if they are not asked for.
+
+        With `eight_bit`, degraded pictures whose last step rounds them to 8 bit come as the integers: the same values.
         """
         wanted = range((self.patches.per_image if self.patches else 1) if per_image is None else per_image)
         settings = self._patches(size)
         hashes: list[int] = []
         compares = settings is not None and settings.minimum_hash_distance > 0
+        source = _Source(samples, self.channels, len(wanted) * settings.side**2 if settings else 0)
+        waiting: list[tuple[_Found, Drawn, int] | Rejection] = []
         for patch in wanted:
             asked = patches is None or patch in patches
             if not asked and not compares:
                 continue
-            found = self._cut(samples, settings, key, patch, seed)
+            found = self._cut(source, settings, key, patch, seed)
             if isinstance(found, _Found) and settings is not None and compares:
                 found = _unless_duplicate(found, hashes, settings.minimum_hash_distance)
             if asked and isinstance(found, Rejection):
-                yield found
+                waiting.append(found)
             elif asked and isinstance(found, _Found):
                 for variant in range(variants):
                     if not isinstance(patches, Mapping) or variant in patches[patch]:
-                        yield self._pair(found, key, seed, variant)
+                        waiting.append((found, self._drawn(found, key, seed, variant), variant))
+                        if len(waiting) * found.clean.nbytes >= _TOGETHER_BYTES:
+                            yield from self._made(waiting, eight_bit)
             if isinstance(found, Rejection) and found.reason == "too_small":
-                return
+                break
+        yield from self._made(waiting, eight_bit)
 
-    def _pair(self, found: _Found, key: str, seed: int, variant: int = 0) -> Pair:
-        drawn = self._drawn(found, key, seed, variant)
-        made = self._finished(drawn.clean, drawn.parameters, found.patch, {} if variant else found.rejected)
-        return replace(made, variant=variant) if variant else made
+    def _made(
+        self, waiting: list[tuple[_Found, Drawn, int] | Rejection], eight_bit: bool = False
+    ) -> Iterator[Pair | Rejection]:
+        """The pairs, degraded together, and the rejections between them, in order. The list is emptied."""
+        drawn = [each[1] for each in waiting if isinstance(each, tuple)]
+        degraded = deque(_degraded([each.clean for each in drawn], [each.parameters for each in drawn], eight_bit))
+        entries = deque(waiting)
+        waiting.clear()
+        drawn.clear()
+        while entries:  # what was handed on is not kept
+            entry = entries.popleft()
+            if isinstance(entry, Rejection):
+                yield entry
+            else:
+                found, own, variant = entry
+                del entry
+                yield self._finished(own, degraded.popleft(), found.patch, {} if variant else found.rejected, variant)
+                del found, own
 
     def _drawn(self, found: _Found, key: str, seed: int, variant: int = 0) -> Drawn:
         rng = generator(seed, key, found.patch, _STEP_DEGRADE + variant)
@@ -188,12 +218,14 @@ class Recipe:
         parameters = {"channels": self.channels, "cut": found.cut.to_json(), "degradation": steps}
         return Drawn(found.clean, parameters | ({"margin": found.margin} if found.margin else {}))
 
-    def _finished(self, clean: Image, parameters: dict[str, Any], patch: int, rejected: Mapping[str, int]) -> Pair:
+    def _finished(
+        self, drawn: Drawn, degraded: Image, patch: int, rejected: Mapping[str, int], variant: int = 0
+    ) -> Pair:
+        clean, parameters = drawn.clean, drawn.parameters
         arrays: dict[str, NDArray[Any]] = {}
         if self.arrays:
-            drawn = arrays_of(_shape(clean), parameters["degradation"])
-            arrays = {name: array for name, array in drawn.items() if name.rstrip("0123456789") in self.arrays}
-        degraded = self.degrade(clean, parameters)
+            known = arrays_of(_shape(clean), parameters["degradation"])
+            arrays = {name: array for name, array in known.items() if name.rstrip("0123456789") in self.arrays}
         if margin := int(parameters.get("margin", 0)):
             size = clean.shape[:2]
             degraded, clean = (
@@ -203,18 +235,17 @@ class Recipe:
                 name: array if name.startswith("kernel") else inner(array, margin, size)
                 for name, array in arrays.items()
             }
-        return Pair(clean, degraded, parameters, patch, rejected, arrays)
+        return Pair(clean, degraded, parameters, patch, rejected, arrays, variant)
 
     def degrade(self, clean: Image, parameters: Mapping[str, Any]) -> Image:
         """The degraded picture again, from the clean picture (with its margin, if it has one) and its parameters."""
-        degraded: Image = replay(to_planes(clean), parameters["degradation"]).transpose(1, 2, 0)
-        # A chain of which every step stayed away hands the clean picture back; the two halves must not share memory.
-        return degraded.copy() if np.may_share_memory(degraded, clean) else degraded
+        (degraded,) = _degraded([clean], [parameters])
+        return degraded
 
     def replay(self, samples: Samples, parameters: Mapping[str, Any], patch: int = 0) -> Pair:
         """The whole pair again, from the picture that it was cut from and its parameters: the same bytes."""
-        clean = _clean(samples, Cut.from_json(parameters["cut"]), parameters["channels"])
-        return self._finished(clean, dict(parameters), patch, {})
+        clean = _Source(samples, parameters["channels"]).cut(Cut.from_json(parameters["cut"]))
+        return self._finished(Drawn(clean, dict(parameters)), self.degrade(clean, parameters), patch, {})
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON with every default written out; `load_recipe` reads it."""
@@ -252,7 +283,8 @@ class Recipe:
                 )
         return patches
 
-    def _cut(self, samples: Samples, patches: Patches | None, key: str, patch: int, seed: int) -> _Found | Rejection:
+    def _cut(self, source: _Source, patches: Patches | None, key: str, patch: int, seed: int) -> _Found | Rejection:
+        samples = source.samples
         height, width = (side - side % self.crop_to_multiple for side in samples.shape[:2])
         side = patches.side if patches else self.crop_to_multiple
         if min(height, width) < (side if patches else 1):
@@ -260,12 +292,12 @@ class Recipe:
             return Rejection(patch, "too_small", detail, {"too_small": 1})
         if patches is None:
             cut = Cut(0, 0, height, width)
-            return _Found(patch, cut, _clean(samples, cut, self.channels), {})
+            return _Found(patch, cut, source.cut(cut), {})
         rng = generator(seed, key, patch, _STEP_CUT)
         rejected: Counter[str] = Counter()
         for _ in range(patches.attempts):
             cut = patches.draw(rng, *samples.shape[:2])
-            clean = _clean(samples, cut, self.channels)
+            clean = source.cut(cut)
             reason = patches.complaint(_inside(clean, patches.margin))
             if reason is None:
                 return _Found(patch, cut, clean, rejected, patches.margin)
@@ -304,13 +336,58 @@ def _shape(image: Image) -> Shape:
     return height, width, channels
 
 
-def _clean(samples: Samples, cut: Cut, channels: str) -> Image:
-    """Float32 in [0, 1], H x W x C, laid out plane by plane: what the operators work on is then this very memory."""
-    turned = cut.turn(with_channels(cut.crop(samples), channels))
-    planes = np.empty((turned.shape[2], *turned.shape[:2]), turned.dtype)
+class _Source:
+    """A clean picture that patches are cut from.
+
+    Args:
+        channels: those of the patches.
+        pixels: of all patches together. Where they are more than the picture's, it is converted once and for all.
+    """
+
+    def __init__(self, samples: Samples, channels: str, pixels: int = 0) -> None:
+        self.samples, self._channels = samples, channels
+        self._converted: Samples | None = None
+        size = samples.shape[0] * samples.shape[1]
+        # Other channels are sums of products, which need not be the same to the last bit in a picture of another size.
+        if channels in ("as_is", "rgb") and size < pixels and 3 * size * np.float32().nbytes <= _FLOAT_BYTES:
+            self._converted = _planar_floats(with_channels(samples, channels))
+
+    def cut(self, cut: Cut) -> Image:
+        """Float32 in [0, 1], H x W x C, laid out plane by plane: what the operators work on is then this very memory."""
+        if self._converted is not None:
+            turned = cut.turn(cut.crop(self._converted))
+            return np.ascontiguousarray(turned.transpose(2, 0, 1)).transpose(1, 2, 0)
+        return _planar_floats(cut.turn(with_channels(cut.crop(self.samples), self._channels)))
+
+
+def _planar_floats(samples: Samples) -> Image:
+    planes = np.empty((samples.shape[2], *samples.shape[:2]), samples.dtype)
     for channel, plane in enumerate(planes):  # channel by channel, of small integers: in a third of the time
-        plane[:] = turned[..., channel]
+        plane[:] = samples[..., channel]
     return to_float(planes).transpose(1, 2, 0)
+
+
+def _degraded(
+    pictures: Sequence[Image], parameters: Sequence[Mapping[str, Any]], eight_bit: bool = False
+) -> list[Image]:
+    """Each clean picture degraded by the steps that were drawn for it; as uint8 if the last one rounds to 8 bit."""
+    steps = [each["degradation"] for each in parameters]
+    rounded = [eight_bit and _ends_in_8_bit(each) for each in steps]
+    exact = [each[:-1] if last else each for each, last in zip(steps, rounded, strict=True)]
+    made: list[Planes] = replay_all([to_planes(clean) for clean in pictures], exact)
+    for index, last in enumerate(rounded):
+        if last:
+            made[index] = from_float(made[index], np.uint8)
+    images = [planes.transpose(1, 2, 0) for planes in made]
+    # A chain of which every step stayed away hands the clean picture back; the two halves must not share memory.
+    return [
+        image.copy() if np.may_share_memory(image, clean) else image
+        for image, clean in zip(images, pictures, strict=True)
+    ]
+
+
+def _ends_in_8_bit(steps: Sequence[Step]) -> bool:
+    return bool(steps) and RoundTo8Bit.name in steps[-1]
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
