@@ -16,8 +16,6 @@ from apache_beam.runners import create_runner
 from pipelines.options import snake_case
 from transforms.errors import ConfigurationError, UsageError
 
-# Beam's default runner tries a download first; its embedded one is asked for by name.
-EMBEDDED_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 DRY_RUN = "--dry_run"
 
 

@@ -15,52 +15,37 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines.beam_flags import EMBEDDED_RUNNER, is_dry_run, open_pipeline, parse_beam_flags, submits_to_dataflow
-from pipelines.run import Run, divide
-from transforms.earlier_outputs import remove_replaced, units_in
-from transforms.errors import ConfigurationError
-from transforms.ledger import LEDGER_FOLDER, MANIFEST, read_ledgers
-from transforms.shuffle import list_name
+from pipelines.beam_flags import is_dry_run, open_pipeline, parse_beam_flags, submits_to_dataflow
+from pipelines.preparation import LEFTOVERS_AFTER_S, Prepared, prepare, units_to_replace
+from pipelines.run import EMBEDDED_RUNNER, Run, divide
+from transforms.earlier_outputs import remove_replaced
 from transforms.stages import ProcessUnits, ReadSummaryFn, SummariseAndReport
-from transforms.storage import absolute_patterns
 from transforms.summary import BASELINES, is_baseline
 from transforms.units import Unit
 from transforms.version import VERSION
 from transforms.work import DrawingJob
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_DEAD_LETTERS, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 5, 130
-LEFTOVERS_AFTER_S = 24 * 3600.0
 _REJECTED = "rejected_"
 
 
-def execute(run: Run, divided: tuple[Sequence[Unit], Sequence[str]] | None = None, *, say: bool = True) -> int:
+def execute(run: Run, prepared: Prepared | None = None, *, say: bool = True) -> int:
     """Runs a command to its end and returns the exit code.
 
     Args:
-        divided: what `divide` found in an output that can be written, where it was called before.
+        prepared: what `prepare` returned, where it was called before.
 
     Raises:
-        ConfigurationError: refused before anything was started.
+        ConfigurationError: refused before Beam was started.
     """
     pipeline = open_pipeline(parse_beam_flags(run.beam_flags, EMBEDDED_RUNNER if run.local_workers else None))
     if is_dry_run(pipeline.options):
         return rehearse(run, pipeline, say=say)
-    _refuse_private_memory(run)
-    if divided is None:
-        run.store.check_writable()
-    replaced = _units_to_replace(run)
-    run.store.sweep(LEFTOVERS_AFTER_S, time.time())
-    todo, done = divided or divide(run)
-    started = time.monotonic()
+    prepared = prepared or prepare(run)
     if say:
-        _announce(run, todo, done, replaced)
-    if not run.is_retry:
-        run.store.write(MANIFEST, json.dumps(_manifest(run), indent=1, sort_keys=True).encode())
-    for unit in todo:
-        if unit.kind == "references":
-            run.store.write(list_name(unit.name), run.plan.lists[list_name(unit.name)])
+        _announce(run, prepared.todo, prepared.done, prepared.replaced)
     about = provenance(run)
-    build(pipeline, run, todo, done, about)
+    build(pipeline, run, prepared.todo, prepared.done, about, prepared.started_s)
     result = pipeline.run()
     if result is not None:
         result.wait_until_finish()
@@ -68,31 +53,12 @@ def execute(run: Run, divided: tuple[Sequence[Unit], Sequence[str]] | None = Non
     if report.get("job", {}).get("run") != about["run"]:  # a runner that only submits
         if say:
             print("submitted; the report will appear under", run.store.url("report/index.html"))
-        if say and replaced:
+        if say and prepared.replaced:
             print("what earlier runs left is removed by the same command once more, when this run is done")
         return EXIT_DONE
     _remove_replaced(run)
     run.store.sweep(LEFTOVERS_AFTER_S, time.time())
-    return conclude(run, report, time.monotonic() - started, say=say)
-
-
-def _units_to_replace(run: Run) -> list[str]:
-    """Units of earlier runs into this output that are none of this one's: degraded ones go when this run has succeeded.
-
-    Raises:
-        ConfigurationError: the output is that of another verb, whose results would be overwritten or removed.
-    """
-    if run.is_retry or not run.store.names(LEDGER_FOLDER):
-        return []
-    verbs = {json.loads(run.store.read(MANIFEST) or b"{}").get("verb", run.job.verb)}
-    others = sorted(units_in(run.store) - set(run.plan.names))
-    verbs |= {ledger["verb"] for ledger in read_ledgers(run.store, others)}
-    if found := sorted(verbs - {run.job.verb}):
-        raise ConfigurationError(
-            f"the output {run.store.root!r} holds results of '{found[0]}', which '{run.job.verb}' would overwrite or remove; "
-            "choose another output, or remove that folder first"
-        )
-    return others if run.job.verb == "degrade" else []
+    return conclude(run, report, time.time() - prepared.started_s, say=say)
 
 
 def _remove_replaced(run: Run) -> None:
@@ -102,19 +68,10 @@ def _remove_replaced(run: Run) -> None:
         remove_replaced(run.store, run.plan.names, run.job.verb, only_recut=run.job.verb == "restore")
 
 
-def _refuse_private_memory(run: Run) -> None:
-    urls = [run.store.root, *run.plan.input_urls]
-    if run.local_workers and any(url.startswith("memory://") for url in urls):
-        raise ConfigurationError(
-            "memory:// lives inside one process, where worker processes can't see it; "
-            f"add --runner {EMBEDDED_RUNNER}, or use another store"
-        )
-
-
 def rehearse(run: Run, pipeline: beam.Pipeline, *, say: bool) -> int:
     """`--dry_run`: plans and builds the pipeline, lets the runner check it where it can, and writes nothing."""
     todo, done = divide(run)
-    replaced = _units_to_replace(run)
+    replaced = units_to_replace(run)
     if say:
         _announce(run, todo, done, replaced)
     build(pipeline, run, todo, done)
@@ -126,7 +83,12 @@ def rehearse(run: Run, pipeline: beam.Pipeline, *, say: bool) -> int:
 
 
 def build(
-    pipeline: beam.Pipeline, run: Run, todo: Sequence[Unit], done: Sequence[str], about: dict[str, Any] | None = None
+    pipeline: beam.Pipeline,
+    run: Run,
+    todo: Sequence[Unit],
+    done: Sequence[str],
+    about: dict[str, Any] | None = None,
+    started_s: float | None = None,
 ) -> beam.PCollection[str]:
     """Adds the whole graph to a pipeline; every stage feeds the one report."""
     names = pipeline | "UnitNames" >> beam.Create(run.plan.names)
@@ -144,7 +106,7 @@ def build(
         | "AllUnits" >> beam.Flatten()
         | "Report"
         >> SummariseAndReport(
-            run.store, about or provenance(run), beam.pvalue.AsIter(names), None if done else time.time()
+            run.store, about or provenance(run), beam.pvalue.AsIter(names), None if done else started_s or time.time()
         )
     )
 
@@ -179,25 +141,6 @@ def _version(distribution: str) -> str:
         return version(distribution)
     except ImportError:
         return "absent"
-
-
-def _manifest(run: Run) -> dict[str, Any]:
-    """How the run was started, and what `retry` and `replay` need of it in other working folders, where the relative paths
-    among the options lead nowhere."""
-    options = dict(vars(run.options))
-    if "model" in options:
-        options["model"] = ",".join(
-            absolute_patterns(name) if name.strip().endswith(".onnx") else name for name in options["model"].split(",")
-        )
-    recipe = {"recipe": run.job.describe()["recipe"]} if run.job.verb == "degrade" else {}
-    return recipe | {
-        "verb": run.job.verb,
-        "options": options,
-        "input": absolute_patterns(getattr(run.options, "input", "")),
-        "fingerprint": run.job.fingerprint(),
-        "version": VERSION,
-        "units": run.plan.names,
-    }
 
 
 def _announce(run: Run, todo: Sequence[Unit], done: Sequence[str], replaced: Sequence[str]) -> None:

@@ -1,21 +1,21 @@
-"""One command's job over its plan: what there is to do, and the workers that load while Beam is imported, which takes longer."""
+"""One command's job over its plan, and what of it there is to do."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from pipelines.options import RunOptions
 from transforms.errors import ConfigurationError
 from transforms.ledger import LEDGER_FOLDER, is_done, read_ledgers
-from transforms.local_pool import WorkerPool, workers_ahead
 from transforms.storage import OutputStore, canonical, lies_in, list_files
 from transforms.streaming import Bounds
 from transforms.unit_pipeline import WorkerOptions
 from transforms.units import Plan, Unit
 from transforms.work import Job
+
+# Beam's default runner tries a download first; its embedded one is asked for by name.
+EMBEDDED_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,6 @@ def divide(run: Run) -> tuple[list[Unit], list[str]]:
     done = {ledger["unit"] for ledger in ledgers if is_done(units[ledger["unit"]], ledger, fingerprint, sizes)}
     todo = [unit for unit in run.plan.units if unit.name not in done]
     return todo, [*sorted(done), *run.plan.settled]
-
-
-def workers_loading(run: Run, todo: Sequence[Unit]) -> AbstractContextManager[None]:
-    """While it is open, this machine's workers load the job; the driver's checks may still refuse the run, and they end.
-
-    Flags for Beam are known to Beam only: where some are given, no worker starts before it has read them.
-    """
-    pool = WorkerPool(run.job, run.store, run.worker_options(), run.local_workers)
-    return workers_ahead(pool, 0 if run.beam_flags else len(todo))
 
 
 def refuse_overlap(plan: Plan, store: OutputStore, *, writes_pictures: bool = True) -> None:

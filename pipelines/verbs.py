@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from pipelines.options import DegradeOptions, EvaluateOptions, RestoreOptions, RetryOptions, RunOptions, refuse_unknown
-from pipelines.run import Run, available_cores, divide, refuse_overlap, workers_loading
+from pipelines.preparation import prepare, units_begun
+from pipelines.run import Run, available_cores, refuse_overlap
 from transforms.dead_letters import failed_name
 from transforms.errors import ConfigurationError
 from transforms.evaluation import EvaluateJob, plan_evaluation
@@ -62,23 +63,22 @@ def _run(options: RunOptions, beam_flags: tuple[str, ...], plan: Plan) -> int:
 
 
 def _execute(run: Run) -> int:
-    """Runs a command; its workers and Beam load side by side.
+    """Runs a command; its workers begin while Beam is imported.
 
     Raises:
         ConfigurationError: refused before anything was started.
     """
-    if run.beam_flags:  # only Beam knows whether they ask for a rehearsal, which must not write
+    if run.beam_flags:  # known to Beam only, which must read them before a worker starts: they may ask for a rehearsal
         _import_driver()
         from pipelines.driver import execute
 
         return execute(run)
-    run.store.check_writable()
-    divided = divide(run)
-    with workers_loading(run, divided[0]):
+    prepared = prepare(run)
+    with units_begun(run, prepared.todo):
         _import_driver()
         from pipelines.driver import execute
 
-        return execute(run, divided)
+        return execute(run, prepared)
 
 
 def _import_driver() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import time
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def worker_ids() -> set[int | None]:
 def test_a_pool_takes_the_workers_that_have_loaded_ahead(tmp_path: Path) -> None:
     units, before = a_shard(tmp_path), worker_ids()
     pool = pool_of(DegradeJob(load_recipe("gaussian-25")), tmp_path)
-    with workers_ahead(pool, len(units)):
+    with workers_ahead(pool, units):
         ahead = worker_ids() - before
         assert len(ahead) == 1  # as many as there are units
         copy: WorkerPool = pickle.loads(pickle.dumps(pool))  # as it comes out of the pipeline
@@ -76,12 +77,42 @@ def test_a_pool_takes_the_workers_that_have_loaded_ahead(tmp_path: Path) -> None
     assert not worker_ids() - before
 
 
+def test_units_are_done_before_the_pool_runs(tmp_path: Path) -> None:
+    """While the driver imports Beam."""
+    units = a_shard(tmp_path)
+    pool = pool_of(DegradeJob(load_recipe("gaussian-25")), tmp_path)
+    with workers_ahead(pool, units):
+        ledger = tmp_path / "out" / "_ledger" / f"{units[0].name}.json"
+        for _ in range(600):
+            if ledger.exists():
+                break
+            time.sleep(0.1)
+        written = ledger.stat().st_mtime_ns
+        assert [summary.records for summary in pool.run(units)] == [1]
+        assert ledger.stat().st_mtime_ns == written  # it was not done again
+
+
+def test_units_begun_may_be_asked_for_in_several_bundles(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (40, 30), "olive").save(tmp_path / "in" / f"{name}.png")
+    units, before = list(plan_units(str(tmp_path / "in"), pictures_per_unit=1).units), worker_ids()
+    pool = pool_of(DegradeJob(load_recipe("gaussian-25")), tmp_path)
+    with workers_ahead(pool, units):
+        ahead = worker_ids() - before
+        assert len(ahead) == len(units) == 2
+        assert [summary.records for summary in pool.run(units[1:])] == [1]
+        assert worker_ids() - before == ahead
+        assert [summary.records for summary in pool.run(units[:1])] == [1]
+    assert not worker_ids() - before
+
+
 def test_workers_ahead_end_where_the_run_is_refused(tmp_path: Path) -> None:
     before = worker_ids()
     pool = pool_of(DegradeJob(load_recipe("gaussian-25")), tmp_path)
 
     def refuse() -> None:
-        with workers_ahead(pool, 5):
+        with workers_ahead(pool, [missing_unit(tmp_path, name) for name in "abcde"]):
             assert len(worker_ids() - before) == 2
             raise ConfigurationError("the output can't be written")
 
@@ -93,7 +124,7 @@ def test_workers_ahead_end_where_the_run_is_refused(tmp_path: Path) -> None:
 def test_workers_ahead_of_another_output_are_left_alone(tmp_path: Path) -> None:
     units, before = a_shard(tmp_path), worker_ids()
     job = DegradeJob(load_recipe("gaussian-25"))
-    with workers_ahead(pool_of(job, tmp_path / "other"), len(units)):
+    with workers_ahead(pool_of(job, tmp_path / "other"), units):
         ahead = worker_ids() - before
         assert [summary.records for summary in pool_of(job, tmp_path).run(units)] == [1]
         assert worker_ids() - before == ahead
@@ -111,7 +142,7 @@ def test_a_worker_that_cannot_load_ahead_is_one_failed_round(tmp_path: Path, cap
     pool.job.fingerprint()
     model.unlink()
     units = [missing_unit(tmp_path, "a"), missing_unit(tmp_path, "b")]
-    with workers_ahead(pool, len(units)):
+    with workers_ahead(pool, units):
         for worker in multiprocessing.active_children():
             worker.join(60)
         with pytest.raises(UnitError, match="workers failed 3 times before any unit was done"):

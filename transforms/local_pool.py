@@ -4,7 +4,7 @@ Beam's own local runner splits a bundle into fixed halves, does not retry, hangs
 leaves orphans behind. Here every free worker takes the next unit; when a worker dies the pool is started anew and the
 units under way are tried again; a worker whose driver is gone ends itself within a second.
 
-The workers of the first round may load their job before there is anything to do (`workers_ahead`).
+The workers of the first round may begin before the pool runs (`workers_ahead`): its driver has much to import.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,20 +54,21 @@ class WorkerPool:
             UnitError: a unit's worker died, or met storage trouble, `MAX_ATTEMPTS` times.
         """
         attempts: Counter[str] = Counter()
-        # Longest first: a long unit that begins last would keep one worker busy while the others have nothing left.
-        waiting = sorted(units, key=_bytes_in, reverse=True)
+        waiting = _longest_first(units)
         barren_rounds = 0
         with ProgressBar(units, enabled=self.show_progress) as bar:
             while waiting:
                 lost: list[tuple[Unit, str]] = []
                 processes = _ahead.pop(self._name, None) or _Processes(self, len(waiting))
-                with _Events(processes.queue, bar) as events:
+                with _Events(processes, bar) as events:
                     for unit, outcome in processes.run(waiting):
                         if isinstance(outcome, Summary):
                             bar.unit_done(unit)
                             yield outcome
                         else:
                             lost.append((unit, outcome))
+                if processes.begun:  # an engine that hands over the units in several bundles asks for the others next
+                    _ahead[self._name] = processes
                 barren_rounds = barren_rounds + 1 if len(lost) == len(waiting) else 0
                 if barren_rounds == MAX_ATTEMPTS:
                     raise UnitError(
@@ -88,23 +89,27 @@ class _Processes:
         context = multiprocessing.get_context("spawn")
         # A queue of its own for each life: a worker killed inside `put` leaves the old one locked.
         self.queue = context.SimpleQueue()
-        self._count = min(pool.workers, units)
+        self.started: set[str] = set()  # names of units that a worker has begun
+        self.begun: dict[str, Future[Summary]] = {}  # units that no `run` has asked for yet
         setup = (pool.job, pool.store, pool.options, self.queue, os.getpid())
-        self._executor = ProcessPoolExecutor(self._count, context, initializer=_start_worker, initargs=setup)
+        count = min(pool.workers, units)
+        self._executor = ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=setup)
 
-    def load(self) -> None:
-        """Starts them before there is a unit."""
-        for _ in range(self._count):  # the executor starts one process for each task that finds none idle
-            self._executor.submit(_do_nothing)
+    def begin(self, units: Sequence[Unit]) -> None:
+        """Hands the units to the workers, in this order; `run` waits for them."""
+        with suppress(BrokenProcessPool):  # `run` says of which units that is the trouble
+            for unit in units:
+                self.begun[unit.name] = self._executor.submit(_run_unit, unit)
 
     def run(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, Summary | str]]:
-        """Every unit's summary, or what kept it from being done."""
+        """Every unit's summary, or what kept it from being done. The workers end when nothing is left that was begun."""
         died = "its worker process died (killed, or out of memory)"
         try:
             futures: dict[Future[Summary], Unit] = {}
             for unit in units:
                 try:
-                    futures[self._executor.submit(_run_unit, unit)] = unit
+                    begun = self.begun.pop(unit.name) if unit.name in self.begun else None
+                    futures[begun or self._executor.submit(_run_unit, unit)] = unit
                 except BrokenProcessPool:
                     yield unit, died
             for future in as_completed(futures):
@@ -118,7 +123,8 @@ class _Processes:
                 except Exception as error:  # noqa: BLE001 - the stores' clients have errors of all kinds; tried again
                     yield unit, f"{type(error).__name__}: {error}"
         finally:
-            self.stop()
+            if not self.begun:
+                self.stop()
 
     def stop(self) -> None:
         """Ends them, whatever they do."""
@@ -132,24 +138,29 @@ class _Processes:
                 process.kill()
 
 
-_ahead: dict[tuple[str, str], _Processes] = {}  # processes that load, until their pool takes them
+_ahead: dict[tuple[str, str], _Processes] = {}  # processes at work, until their pool takes them
 
 
 @contextmanager
-def workers_ahead(pool: WorkerPool, units: int) -> Iterator[None]:
-    """While it is open, processes for so many units (0: none) load the pool's job. The pool takes them when it runs, also as a
-    copy that came through a pickle, once; if it never does, they end."""
-    if min(pool.workers, units) < 1:
+def workers_ahead(pool: WorkerPool, units: Sequence[Unit]) -> Iterator[None]:
+    """While it is open, processes load the pool's job and go through the units. The pool takes them, with what they have done,
+    when it runs, also as a copy that came through a pickle, once; if it never does, they end."""
+    if min(pool.workers, len(units)) < 1:
         yield
         return
     name = pool._name
-    _ahead[name] = processes = _Processes(pool, units)
+    _ahead[name] = processes = _Processes(pool, len(units))
     try:
-        processes.load()
+        processes.begin(_longest_first(units))
         yield
     finally:
-        if _ahead.pop(name, None) is not None:
-            processes.stop()
+        _ahead.pop(name, None)
+        processes.stop()
+
+
+def _longest_first(units: Sequence[Unit]) -> list[Unit]:
+    """A long unit that begins last would keep one worker busy while the others have nothing left."""
+    return sorted(units, key=_bytes_in, reverse=True)
 
 
 def _bytes_in(unit: Unit) -> int:
@@ -172,9 +183,8 @@ def _may_retry(unit: Unit, trouble: str, attempts: Counter[str], events: _Events
 class _Events:
     """What workers tell the driver: ("unit", name) when one begins, ("progress", records, bytes) on the way."""
 
-    def __init__(self, queue: Any, bar: ProgressBar) -> None:
-        self.queue = queue
-        self.started: set[str] = set()
+    def __init__(self, processes: _Processes, bar: ProgressBar) -> None:
+        self.queue, self.started = processes.queue, processes.started
         self._bar = bar
         self._listener = threading.Thread(target=self._listen, daemon=True)
 
@@ -215,10 +225,6 @@ def _start_worker(job: Job, store: OutputStore, options: WorkerOptions, queue: A
     threading.Thread(target=_end_with_parent, args=(driver,), daemon=True).start()
     _worker = _Worker(job, job.load(), store, options, queue)
     gc.freeze()  # what is there now stays: it need not be looked through again and again
-
-
-def _do_nothing() -> None:
-    """A task for a worker that is to load."""
 
 
 def _end_with_parent(parent: int) -> None:

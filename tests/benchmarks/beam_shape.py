@@ -10,9 +10,9 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils import shared
 
-from pipelines.beam_flags import EMBEDDED_RUNNER
 from pipelines.options import RestoreOptions
 from pipelines.restore import restore_job
+from pipelines.run import EMBEDDED_RUNNER
 from transforms.stages import ProcessUnitFn, SummariseAndReport
 from transforms.storage import OutputStore
 from transforms.summary import Summary
