@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from transforms.allocator import give_back_freed_memory
 from transforms.errors import ConservatorError, UnitError
 from transforms.progress import ProgressBar
 from transforms.storage import OutputStore
@@ -240,6 +241,7 @@ def _run_unit(unit: Unit) -> Summary:
     progress = _Throttled(worker.queue)
     ledger = process_unit(unit, worker.job, worker.work, worker.store, worker.options, progress)
     progress.send()
+    give_back_freed_memory()
     summary = Summary()
     summary.add_ledger(ledger.to_dict())
     return summary
