@@ -31,7 +31,7 @@ STORES = ("png", "npy")
 ARRAYS = ("kernel", "mask", "motion")
 _STEP_CUT, _STEP_DEGRADE = 0, 1  # independent draws: another way of cutting leaves the noise as it is
 # Of clean pictures: pairs so far are degraded together, step by step, so that each step's code and tables stay in a core's
-# cache. One by one, a pair of 128 x 128 takes a sixth longer; twice as many are a fiftieth faster and take 7 MiB more.
+# cache. One by one, a pair of 128 x 128 takes a sixth longer; twice as many are a fiftieth faster and take some MiB more.
 _TOGETHER_BYTES = 1 << 20
 _FLOAT_BYTES = 16 << 20  # so large may a picture get that is converted before its patches are cut
 
