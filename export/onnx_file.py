@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import onnx
+import onnxruntime
 
 from export.card import Measured, ModelCard
 from transforms.storage import OutputStore, read_bytes
@@ -66,3 +67,11 @@ def forget_source(model: onnx.ModelProto) -> None:
     for value in [*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer]:
         value.doc_string = ""
         del value.metadata_props[:]
+
+
+def cpu_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """The model as onnxruntime runs it on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Float32 ONNX file -> its int8 twin, and only if it restores as well.
+"""Float32 graph -> integers.
 
     q = clip(round(v / s) + z, 0, 255)        v ~ s (q - z)
 
@@ -21,113 +21,23 @@ Source: Nagel, van Baalen, Blankevoort, Welling, "Data-free quantization through
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from export.card import ModelCard
 from export.onnx_export import quiet
-from export.onnx_file import forget_source, graph_sha256, set_card, write_model
-from models.recipes import Pair, load_recipe
-from models.training_data import CleanPicture, first_by_hash, load_pictures
+from export.onnx_file import cpu_session, forget_source
 from transforms.errors import ConfigurationError
-from transforms.metrics import parse_metric
-from transforms.onnx_session import read_model
-from transforms.planes import to_planes
-from transforms.value_range import from_float, to_u8
 
-FORMAT = "QDQ, activations uint8, weights int8 per channel, static"
 NARROW = 16  # channels; below, onnxruntime's float kernels win and the picture itself is at stake
-CALIBRATION_PICTURES = 32
-CALIBRATION_SIDE = 192  # pixels of the crop that is run: memory does not grow with the picture
-LOSS_DB = 0.1
 
 Samples = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Gate:
-    """What the twin may lose, and on what.
-
-    Attributes:
-        calibration: clean pictures whose degraded versions set the ranges.
-        validation: clean pictures that both networks are measured on.
-        degradation: recipe that makes what the network sees; empty: the one that it was trained with.
-        protocol: metric name; empty: that of the training's validation.
-        loss_db: the most that the mean may fall.
-    """
-
-    calibration: Sequence[str]
-    validation: Sequence[str]
-    degradation: str = ""
-    protocol: str = ""
-    loss_db: float = LOSS_DB
-
-
-class QualityLossError(ConfigurationError):
-    """The twin loses more than the gate allows."""
-
-
-@dataclass(frozen=True)
-class Quantised:
-    """What was written, and the mean quality before and after."""
-
-    path: str
-    card: ModelCard
-    float32: float
-    int8: float
-
-
-def quantise(source: str, output: str, gate: Gate) -> Quantised:
-    """Writes the int8 twin of a float32 ONNX file that has a card.
-
-    Raises:
-        ConfigurationError: no card, no pictures, or a graph without wide convolutions.
-        QualityLossError: the twin loses more than the gate allows. Nothing is written then.
-    """
-    file = read_model(source)
-    model = onnx.load_model_from_string(file.source) if isinstance(file.source, bytes) else onnx.load(file.source)
-    card = ModelCard.from_metadata({entry.key: entry.value for entry in model.metadata_props})
-    if "quantisation" in card.card:
-        raise ConfigurationError(f"{source!r} is quantised already; give the float32 model")
-    gate = _completed(gate, card)
-    calibration = first_by_hash(_pictures(gate.calibration, card), CALIBRATION_PICTURES)
-    twin, kept = to_int8(model, list(_crops(_seen(calibration, gate.degradation))))
-    before, after = (_quality(each, gate, card) for each in (model, twin))
-    if not after >= before - gate.loss_db:
-        raise QualityLossError(
-            f"int8 restores {after:.3f} dB {gate.protocol} on {', '.join(gate.validation)} where float32 restores {before:.3f}: "
-            f"{before - after:.3f} dB are lost, {gate.loss_db:g} allowed; nothing was written. Calibrate on more pictures like "
-            "those to be restored, or allow more with --quality_loss"
-        )
-    facts = {
-        "source_sha256": file.sha256,
-        "source_graph_sha256": graph_sha256(model),
-        "format": FORMAT,
-        "float32_nodes": kept,
-        "calibration": {"data": _names(gate.calibration), "pictures": len(calibration), "method": "least and greatest"},
-        "gate": {
-            "data": _names(gate.validation),
-            "degradation": gate.degradation,
-            "protocol": gate.protocol,
-            "float32": round(before, 4),
-            "int8": round(after, 4),
-            "allowed_loss": gate.loss_db,
-        },
-    }
-    card = _twin_card(card, twin, facts)
-    set_card(twin, card)
-    onnx.checker.check_model(twin, full_check=True)
-    write_model(twin, output)
-    return Quantised(output, card, before, after)
 
 
 def to_int8(model: onnx.ModelProto, pictures: Sequence[Samples]) -> tuple[onnx.ModelProto, list[str]]:
@@ -317,7 +227,7 @@ def _greatest(model: onnx.ModelProto, names: Sequence[str], pictures: Sequence[S
         watched.graph.output.append(
             helper.make_tensor_value_info(f"{name}_greatest", onnx.TensorProto.FLOAT, ["channels"])
         )
-    session = _session(watched)
+    session = cpu_session(watched)
     wanted = [f"{name}_greatest" for name in names]
     found = [session.run(wanted, {session.get_inputs()[0].name: picture}) for picture in pictures]
     return {name: np.max(values, axis=0) for name, values in zip(names, zip(*found, strict=True), strict=True)}
@@ -331,69 +241,6 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
     def get_next(self) -> dict[str, Samples] | None:
         return next(self._feeds, None)
-
-
-def _completed(gate: Gate, card: ModelCard) -> Gate:
-    """With the recipe and the protocol of the training where none was named."""
-    recipe: Mapping[str, Any] = card.card.get("training", {}).get("recipe", {})
-    validation: Mapping[str, Any] = recipe.get("validation", {})
-    completed = replace(
-        gate,
-        degradation=gate.degradation or validation.get("degradation", "") or recipe.get("degradation", ""),
-        protocol=gate.protocol or validation.get("protocol", ""),
-    )
-    for name in ("degradation", "protocol"):
-        if not getattr(completed, name):
-            raise ConfigurationError(f"the card of {card.name!r} names no {name}; name one with --{name}")
-    return completed
-
-
-def _names(data: Sequence[str]) -> list[str]:
-    """Names, not paths: the card travels."""
-    return [PurePosixPath(url).name for url in data]
-
-
-def _pictures(data: Sequence[str], card: ModelCard) -> Sequence[CleanPicture]:
-    return load_pictures(data, 3 if card.color == "luma" else card.channels)
-
-
-def _seen(pictures: Iterable[CleanPicture], recipe: str) -> Iterator[tuple[Samples, NDArray[np.uint8]]]:
-    """Whole pictures as the network sees them, C x H x W, and clean."""
-    whole = replace(load_recipe(recipe), patches=None)
-    for picture in pictures:
-        pair = whole.pair(picture.clean, key=picture.key, patch=0, seed=0)
-        if not isinstance(pair, Pair):
-            raise ConfigurationError(f"recipe {recipe!r} rejects picture {picture.key!r} ({pair.detail}); leave it out")
-        yield np.ascontiguousarray(to_planes(pair.degraded), np.float32), to_u8(pair.clean)
-
-
-def _crops(pairs: Iterable[tuple[Samples, NDArray[np.uint8]]]) -> Iterator[Samples]:
-    for degraded, _ in pairs:
-        top, left = ((side - min(side, CALIBRATION_SIDE)) // 2 for side in degraded.shape[1:])
-        yield np.ascontiguousarray(degraded[None, :, top : top + CALIBRATION_SIDE, left : left + CALIBRATION_SIDE])
-
-
-def _quality(model: onnx.ModelProto, gate: Gate, card: ModelCard) -> float:
-    """Mean of the metric over the validation pictures, restored, clipped and rounded to 8 bit."""
-    session, metric = _session(model), parse_metric(gate.protocol)
-    figures = []
-    for degraded, clean in _seen(_pictures(gate.validation, card), gate.degradation):
-        (restored,) = session.run(None, {session.get_inputs()[0].name: degraded[None]})
-        figures.append(metric(from_float(np.moveaxis(restored[0], 0, 2), np.uint8), clean))
-    return float(np.mean(figures))
-
-
-def _twin_card(card: ModelCard, twin: onnx.ModelProto, facts: Mapping[str, Any]) -> ModelCard:
-    kept = {name: value for name, value in card.card.items() if name != "parity_max_abs_error"}
-    about = {**kept, "measured": [], "graph_sha256": graph_sha256(twin), "quantisation": dict(facts)}
-    return replace(card, name=f"{card.name}-int8", card=about)
-
-
-def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.enable_mem_pattern = False
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _weights(model: onnx.ModelProto, name: str) -> Samples:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,12 @@ def start_from(folder: Path, network: nn.Module) -> list[str]:
     Returns:
         The names of the weights that were not found there.
     """
-    there, here = _tensors(folder, "network."), network.state_dict()
+    return copy_by_name(_tensors(folder, "network."), network, str(folder))
+
+
+def copy_by_name(there: Mapping[str, Tensor], network: nn.Module, source: str) -> list[str]:
+    """As `start_from`, from named weights; `source` is what an error calls them."""
+    here = network.state_dict()
     common = there.keys() & here.keys()
     odd = [name for name in sorted(common) if there[name].shape != here[name].shape]
     if odd or not common:
@@ -96,7 +102,7 @@ def start_from(folder: Path, network: nn.Module) -> list[str]:
             else "no name in common"
         )
         raise ConfigurationError(
-            f"the weights in {str(folder)!r} do not fit this network: {found}; name a run of a network with the same layers"
+            f"the weights in {source!r} do not fit this network: {found}; name weights of a network with the same layers"
         )
     network.load_state_dict({name: there[name] for name in common}, strict=False)
     return sorted(here.keys() - common)

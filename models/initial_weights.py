@@ -1,7 +1,7 @@
 """Weights that a training begins with: those of another run, or of a shallower network that ships.
 
-A run's checkpoint is copied by name. The stack of convolutions of an `.onnx` file grows to the depth of the network, so that
-at first it computes the same:
+A run's checkpoint is copied by name, and so is an `.onnx` file, unless the network is a stack of convolutions: the file's stack
+then grows to the depth of the network, so that at first it computes the same:
 
     W_n * r(... r(W_1 * y + b_1)) + b_n,  r(a) = max(a, 0);   I * r(a) = r(a) = r(r(a))
 
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.checkpoint import start_from, weights_digest
+from models.checkpoint import copy_by_name, start_from, weights_digest
 from models.networks import build_network
 from models.networks.network import RestorationNetwork
 from models.zoo import MODELS, zoo_path
@@ -39,10 +39,13 @@ def digest_of(source: str) -> str:
     """
     if (file := _onnx_file(source)) is None:
         return weights_digest(Path(source))
-    digest = hashlib.sha256()
-    for layer in _read_stack(file)[0]:
-        for tensor in layer:
-            digest.update(tensor.contiguous().numpy().tobytes())
+    model, digest = _read_model(file), hashlib.sha256()
+    weights = _weights(model)
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            for name in node.input[1:]:
+                if name in weights:  # computed ones follow from others
+                    digest.update(weights[name].contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -61,9 +64,13 @@ def begin_with(source: str, network: RestorationNetwork, patches: Tensor) -> dic
     """
     if (file := _onnx_file(source)) is None:
         return {"digest": digest_of(source), "fresh": start_from(Path(source), network)}
+    facts = {"digest": digest_of(source), "model": file.stem}
+    if not _stack_of(network):
+        model = _read_model(file)
+        return {**facts, "fresh": copy_by_name(_weights(model), network, source)}
     layers, residual = _read_stack(file)
     added = grow(network, layers, patches, negate=residual != network.residual)
-    return {"digest": digest_of(source), "model": file.stem, "fresh": [], "identity_layers": added}
+    return {**facts, "fresh": [], "identity_layers": added}
 
 
 @torch.no_grad()
@@ -83,7 +90,7 @@ def grow(
     Returns:
         How many identity layers it took.
     """
-    body = list(network.body.children()) if isinstance(getattr(network, "body", None), nn.Sequential) else []  # type: ignore[union-attr]
+    body = _stack_of(network)
     places = [index for index, module in enumerate(body) if isinstance(module, nn.Conv2d)]
     added = len(places) - len(layers)
     if added < 0 or len(layers) < 2:
@@ -115,6 +122,12 @@ def grow(
     return added
 
 
+def _stack_of(network: RestorationNetwork) -> list[nn.Module]:
+    """The modules of a network that is a plain stack; none of others."""
+    body = getattr(network, "body", None)
+    return list(body.children()) if isinstance(body, nn.Sequential) else []
+
+
 def _layer(
     layers: Sequence[tuple[Tensor, Tensor]], number: int, depth: int, convolution: nn.Conv2d
 ) -> tuple[Tensor, Tensor]:
@@ -144,20 +157,31 @@ def _onnx_file(source: str) -> Path | None:
     return Path(source) if source.endswith(".onnx") else None
 
 
-def _read_stack(file: Path) -> tuple[list[tuple[Tensor, Tensor]], int]:
-    """Weights and biases of a plain stack of convolutions, in order, and how its network uses their result."""
+def _read_model(file: Path) -> Any:
     import onnx  # a second to import, and only models that ship need it
 
     try:
-        model = onnx.load(file)
+        return onnx.load(file)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"cannot read the weights of {str(file)!r}: {error}") from error
+
+
+def _weights(model: Any) -> dict[str, Tensor]:
+    """By the names that they have in the network, but for those that export folded into others."""
+    import onnx
+
+    return {entry.name: torch.tensor(onnx.numpy_helper.to_array(entry)) for entry in model.graph.initializer}
+
+
+def _read_stack(file: Path) -> tuple[list[tuple[Tensor, Tensor]], int]:
+    """Weights and biases of a plain stack of convolutions, in order, and how its network uses their result."""
+    model = _read_model(file)
     cards = [entry.value for entry in model.metadata_props if entry.key == _CARD]
     if not cards:
         raise ConfigurationError(f"{str(file)!r} has no card that names its network; name a model that `export` wrote")
     choice = json.loads(cards[0])["network"]
     network = build_network(choice["name"], {"channels": choice["channels"], **choice["settings"]})
-    weights = {entry.name: torch.tensor(onnx.numpy_helper.to_array(entry)) for entry in model.graph.initializer}
+    weights = _weights(model)
     layers = [node for node in model.graph.node if node.op_type == "Conv"]
     if any(len(node.input) < 3 or not {*node.input[1:]} <= weights.keys() for node in layers):
         raise ConfigurationError(f"{str(file)!r} is no plain stack of convolutions; name the folder of its run")

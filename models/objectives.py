@@ -1,6 +1,7 @@
 """What a training minimises, and by which figures it is judged.
 
     mean_squared_error    mean |f(y) - x|^2, x the clean picture                      judged on whole pictures by a metric
+    mean_absolute_error   mean |f(y) - x|                                             judged likewise
     cross_entropy         -sum_t p_t log softmax(f(y))_t, p the drawn motion's shares  judged on its patches by the answers
 
 Labels are the 73 of linear motion (`models.degradation.motion_labels`). The motion is read from the pair's recorded parameters;
@@ -64,8 +65,9 @@ def objective_named(name: str, protocol: str) -> Objective:
     Raises:
         ConfigurationError: an unknown name, or a protocol that it does not have.
     """
-    known: dict[str, type[MeanSquaredError] | type[CrossEntropy]] = {
+    known: dict[str, type[MeanSquaredError | MeanAbsoluteError | CrossEntropy]] = {
         "mean_squared_error": MeanSquaredError,
+        "mean_absolute_error": MeanAbsoluteError,
         "cross_entropy": CrossEntropy,
     }
     if name not in known:
@@ -74,8 +76,8 @@ def objective_named(name: str, protocol: str) -> Objective:
 
 
 @dataclass(frozen=True)
-class MeanSquaredError:
-    """mean |f(y) - x|^2."""
+class _OfPictures:
+    """A distance between the restored picture and the clean one, inside the border that training loses."""
 
     protocol: str
 
@@ -92,13 +94,35 @@ class MeanSquaredError:
                 f"the network makes {_size(answer)} of {_size(degraded)}, but the clean pictures have {_size(clean)}: its "
                 "scale, channels or borders do not fit the degradation recipe"
             )
-        return functional.mse_loss(answer, clean)
+        return self.distance(answer, clean)
+
+    def distance(self, answer: Tensor, clean: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def judged(self, pictures: Sequence[CleanPicture], recipe: Recipe, seed: int) -> list[ValidationPair]:
         return validation_pairs(pictures, recipe, seed)
 
     def figures(self, network: nn.Module, pairs: Sequence[ValidationPair], device: torch.device) -> dict[str, float]:
         return {self.protocol: mean_quality(network, pairs, self.protocol, device)}
+
+
+@dataclass(frozen=True)
+class MeanSquaredError(_OfPictures):
+    """mean |f(y) - x|^2."""
+
+    def distance(self, answer: Tensor, clean: Tensor) -> Tensor:
+        return functional.mse_loss(answer, clean)
+
+
+@dataclass(frozen=True)
+class MeanAbsoluteError(_OfPictures):
+    """mean |f(y) - x|: a few hard patches do not outweigh all others, as they do when errors are squared.
+
+    Source: Lim et al., "Enhanced deep residual networks for single image super-resolution", CVPRW 2017, section 3.3.
+    """
+
+    def distance(self, answer: Tensor, clean: Tensor) -> Tensor:
+        return functional.l1_loss(answer, clean)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ seed: 25
 precision: bfloat16                     of the layers' arithmetic; weights, loss and optimiser stay float32
 learning_rate: {peak: 0.003, warmup_steps: 500, schedule: cosine}
 gradient_clip: 0.0001                   each component stays within -+this / learning rate; without: as it is
-objective: mean_squared_error           or cross_entropy, of the labels that the recipe draws
+objective: mean_squared_error           or mean_absolute_error; or cross_entropy, of the labels that the recipe draws
 validation: {protocol: "psnr[gray,u8]", degradation: dncnn-25, every: 2000}
 
 A network that restores enlarged luma says which scales it is for, and how the luma is enlarged before it:
@@ -276,7 +276,9 @@ _RECIPE = Section(
         "reaches": Field(Text(), "the figure to expect, with its protocol", ""),
         "network": Field(_NETWORK),
         "objective": Field(
-            Word("mean_squared_error", "cross_entropy"), "as in models.objectives", TrainingRecipe.objective
+            Word("mean_squared_error", "mean_absolute_error", "cross_entropy"),
+            "as in models.objectives",
+            TrainingRecipe.objective,
         ),
         "degradation": Field(Text(), "the recipe that makes the pairs"),
         "patch_size": Field(_COUNT, "pixels"),

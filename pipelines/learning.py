@@ -9,7 +9,7 @@ from pathlib import Path
 
 from export.generator import export_generator
 from export.onnx_export import export
-from export.quantise import Gate, QualityLossError, quantise
+from export.twins import Gate, QualityLossError, make_twin
 from models.checkpoint import load_progress
 from models.dictionaries import learn_dictionaries
 from models.dictionary_recipe import is_dictionary_recipe, load_dictionary_recipe
@@ -50,9 +50,9 @@ def run_train(options: TrainOptions) -> int:
 
 
 def run_export(options: ExportOptions) -> int:
-    """Exports, or refuses where PyTorch and ONNX, or float32 and int8, do not agree."""
+    """Exports, or refuses where PyTorch and ONNX, or float32 and its twin, do not agree."""
     if options.quantize:
-        return _run_quantise(options)
+        return _run_twin(options)
     first = options.checkpoint.partition(",")[0].strip()
     if load_progress(Path(first)).recipe.get("kind") == GAN_KIND:
         written = export_generator(options.checkpoint, options.output)
@@ -63,13 +63,18 @@ def run_export(options: ExportOptions) -> int:
     return 0
 
 
-def _run_quantise(options: ExportOptions) -> int:
-    for name in ("calibration", "validation"):
+def _run_twin(options: ExportOptions) -> int:
+    needed = ("calibration", "validation") if options.quantize == "int8" else ("validation",)
+    for name in needed:
         if not getattr(options, name):
-            raise ConfigurationError(f"--quantize needs --{name}: clean pictures, none of them in the other set")
+            raise ConfigurationError(
+                f"--quantize {options.quantize} needs --{name}: clean pictures, none of them in the other set"
+            )
+    if options.calibration and "calibration" not in needed:
+        raise ConfigurationError(f"--quantize {options.quantize} has no ranges to calibrate; leave --calibration out")
     gate = Gate(
-        calibration=(options.calibration,),
         validation=(options.validation,),
+        calibration=(options.calibration,) if options.calibration else (),
         degradation=options.degradation,
         protocol=options.protocol,
         loss_db=options.quality_loss,
@@ -80,9 +85,9 @@ def _run_quantise(options: ExportOptions) -> int:
             source = str(Path(folder) / "float32.onnx")
             export(options.checkpoint, source, name=options.name, scale=options.scale)
         try:
-            done = quantise(source, options.output, gate)
+            done = make_twin(source, options.output, options.quantize, gate)
         except QualityLossError as error:
             print(f"conservator: {error}", file=sys.stderr)
             return EXIT_QUALITY
-    print(f"written: {done.path}, {done.float32:.3f} dB in float32, {done.int8:.3f} dB in int8")
+    print(f"written: {done.path}, {done.float32:.3f} dB in float32, {done.reduced:.3f} dB in {options.quantize}")
     return 0

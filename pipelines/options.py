@@ -208,7 +208,7 @@ class TrainOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """`conservator export`; with --quantize the int8 twin of a float32 model"""
+    """`conservator export`; with --quantize the int8 or float16 twin of a float32 model"""
 
     checkpoint: str = flag(
         "folder of a training run, or, comma-separated, of each network of a cascade; with --quantize also an exported .onnx file"
@@ -216,9 +216,13 @@ class ExportOptions:
     output: str = flag("the .onnx file to write")
     name: str = flag("of the model in its card; default: the recipe's", "")
     scale: int = flag("which of its scales, for a network that serves several", 0, minimum=0)
-    quantize: str = flag("write the int8 twin instead, if it restores as well", "", ("", "int8"))
-    calibration: str = flag("--quantize: clean pictures like those to be restored; they set the ranges", "")
-    validation: str = flag("--quantize: clean pictures that float32 and int8 are compared on", "")
+    quantize: str = flag(
+        "write a twin instead, if it restores as well: int8 for CPUs with VNNI, float16 for GPUs",
+        "",
+        ("", "int8", "float16"),
+    )
+    calibration: str = flag("--quantize int8: clean pictures like those to be restored; they set the ranges", "")
+    validation: str = flag("--quantize: clean pictures that float32 and the twin are compared on", "")
     degradation: str = flag("--quantize: recipe that degrades both; default: that of the training's validation", "")
     protocol: str = flag("--quantize: metric that compares, such as psnr[gray,u8]; default: the training's", "")
     quality_loss: float = flag("--quantize: refuse a twin whose mean is lower by more, in dB", 0.1, minimum=0)

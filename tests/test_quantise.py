@@ -20,7 +20,8 @@ from torch import nn  # noqa: E402 - needs torch
 from export.card import ModelCard, read_card  # noqa: E402
 from export.onnx_export import to_onnx  # noqa: E402
 from export.onnx_file import set_card  # noqa: E402
-from export.quantise import Gate, equalise, pad_integers, quantise, split_narrow_outputs, to_int8  # noqa: E402
+from export.quantise import equalise, pad_integers, split_narrow_outputs, to_int8  # noqa: E402
+from export.twins import Gate, make_twin  # noqa: E402
 from models.networks import build_network  # noqa: E402
 from models.zoo import zoo_path  # noqa: E402
 from pipelines.main import main  # noqa: E402
@@ -240,13 +241,13 @@ def test_what_is_missing_is_named(pictures, twin, tmp_path, capsys):
     assert main([*arguments, "--quantize", "int8", "--calibration", pictures[0]]) == 5
     assert "--validation" in capsys.readouterr().err
     with pytest.raises(ConfigurationError, match="quantised already"):
-        quantise(str(twin), str(tmp_path / "m.onnx"), Gate([pictures[0]], [pictures[1]]))
+        make_twin(str(twin), str(tmp_path / "m.onnx"), "int8", Gate([pictures[1]], [pictures[0]]))
     bare = onnx.load(zoo_path(ZOO))
     card = ModelCard.from_metadata({entry.key: entry.value for entry in bare.metadata_props})
     set_card(bare, ModelCard(**{**vars(card), "card": {}}))
     onnx.save(bare, tmp_path / "bare.onnx")
     with pytest.raises(ConfigurationError, match="names no degradation"):
-        quantise(str(tmp_path / "bare.onnx"), str(tmp_path / "m.onnx"), Gate([pictures[0]], [pictures[1]]))
+        make_twin(str(tmp_path / "bare.onnx"), str(tmp_path / "m.onnx"), "int8", Gate([pictures[1]], [pictures[0]]))
 
 
 def test_the_restorer_tiles_the_twin_exactly(twin):

@@ -123,6 +123,9 @@ BARS = [  # model, set, recipe, protocol, dB at least
     ("dncnn-gray-25", "BSD68", "dncnn-25", "psnr[gray,u8]", 28.7),
     ("dae-25", "CBSD68", "cdncnn-25", "psnr[rgb,u8]", 28.5),
     ("denoise5-color-25", "CBSD68", "cdncnn-25", "psnr[rgb,u8]", 26.2),
+    ("srcnn-x3", "Set5", "shrunk-x3", "psnr[y,border=3,u8]", 32.2),
+    ("scn-x2", "Set5", "shrunk-x2", "psnr[y,border=2,u8]", 36.2),
+    ("vdsr-x3", "Set5", "shrunk-x3", "psnr[y,border=3,u8]", 32.4),
     ("scsr-x2", "Set5", "shrunk-x2", "psnr[y,border=2,u8]", 35.0),
 ]
 

@@ -82,6 +82,12 @@ class Contract:
     color: str
     total_scale: int | Fraction
 
+    @property
+    def is_half(self) -> bool:
+        """Whether the network computes in float16: its input says so, or its card, where only what is inside is float16."""
+        said = self.declared.card.get("quantisation")
+        return self.dtype == "float16" or (isinstance(said, Mapping) and said.get("arithmetic") == "float16")
+
 
 def read_contract(session: OnnxSession, model: str) -> Contract:
     """Reads a model's metadata, and runs the model to check it and to find what it does not say.

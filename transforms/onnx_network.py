@@ -62,7 +62,7 @@ class OnnxNetwork:
 
     def run_in_float32(self, images: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """The same in float32 arithmetic, or None where `run` was that already."""
-        reduced = self.contract.dtype == "float16" or self._settings.precision == "fast"
+        reduced = self.contract.is_half or self._settings.precision == "fast"
         return self._run(self._cpu_session, images) if reduced and not self._on_cpu else None
 
     def _run(self, session: OnnxSession, images: NDArray[np.float32]) -> NDArray[np.float32]:

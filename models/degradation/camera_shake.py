@@ -107,7 +107,8 @@ def shake_kernel(rng: np.random.Generator, size: float, anxiety: float, exposure
 def walk_kernel(rng: np.random.Generator, size: float, turn_deg: float) -> Kernel:
     """The point spread function of a walk whose direction changes by a Gaussian angle at each of its equal steps.
 
-    The larger side of its bounding box is `size` pixels, with the width of a pixel itself; the box is centred.
+    The larger side of its bounding box is `size` pixels, with the width of a pixel itself. It is centred on its mean, so that
+    nothing is displaced: a network that sees the blurred picture alone could not know where the sharp one lies.
     """
     (kernel,) = walk_kernels([rng], [size], [turn_deg])
     return kernel
@@ -131,7 +132,7 @@ def walk_kernels(
     highest, lowest = places.max(axis=2, keepdims=True), places.min(axis=2, keepdims=True)
     extents = np.array([sizes[index] for index in walks])[:, np.newaxis, np.newaxis] - 1
     scales = extents / (highest - lowest).max(axis=1, keepdims=True)
-    places -= (highest + lowest) / 2
+    places -= places.mean(axis=2, keepdims=True)
     places *= scales
     for index, kernel in zip(walks, drawn_kernels(places), strict=True):
         kernels[index] = kernel

@@ -45,7 +45,7 @@ class VDSR(RestorationNetwork):
 
 
 def vdsr(channels: int = 1, layers: int = 20, features: int = 64) -> VDSR:
-    """20 layers of 64 features are the paper's; 8 of 32 are what two CPU cores can train."""
+    """20 layers of 64 features are the paper's; 10 of 32 are what a CPU core can train in an hour."""
     if channels != 1:
         raise ConfigurationError(f"vdsr restores luma: channels must be 1, not {channels!r}")
     if layers < 2 or features < 1:

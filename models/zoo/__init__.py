@@ -29,6 +29,9 @@ MODELS: dict[str, str] = {
     "scn-x2": "scn-x2.onnx",
     "scn-x3": "scn-x3.onnx",
     "scn-x4": "scn-x4.onnx",
+    "vdsr-x2": "vdsr-x2.onnx",
+    "vdsr-x3": "vdsr-x3.onnx",
+    "vdsr-x4": "vdsr-x4.onnx",
     "motion-patches": "motion-patches.onnx",
 }
 

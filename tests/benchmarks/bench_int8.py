@@ -28,7 +28,7 @@ from test_published_weights import dncnn_with, srcnn_with, vdsr_with
 from export.card import ModelCard
 from export.onnx_export import fold_batch_norm, to_onnx
 from export.onnx_file import set_card, write_model
-from export.quantise import Gate, quantise
+from export.twins import Gate, make_twin
 
 RATE_BAR, LOSS_BAR_DB = 2.2, 0.1
 SRCNN_FILE = Path("SRCNN_official", "9-5-5(ImageNet)", "x3.mat")
@@ -82,14 +82,19 @@ def main() -> int:
             model = to_onnx(fold_batch_norm(network), 1)
             set_card(model, ModelCard(name, "measuring", 1, color, 1, 1, network.receptive_field))
             write_model(model, str(plain))
-            sets = [str(given.data / "T91")], [str(given.data / data_set)]
-            gate = Gate(*sets, recipe, f"psnr[{protocol},u8]", loss_db=float("inf"))
-            done = quantise(str(plain), str(twin), gate)
+            gate = Gate(
+                [str(given.data / data_set)],
+                [str(given.data / "T91")],
+                recipe,
+                f"psnr[{protocol},u8]",
+                loss_db=float("inf"),
+            )
+            done = make_twin(str(plain), str(twin), "int8", gate)
             before, after = least_cpu_s([session(plain), session(twin)], given.side, given.rounds)
             rates = [f"{given.side**2 / 1e6 / seconds:.3f}" for seconds in (before, after)]
-            rows.append((name, *rates, f"{before / after:.2f}", f"{done.float32:.3f}", f"{done.int8:.3f}"))
+            rows.append((name, *rates, f"{before / after:.2f}", f"{done.float32:.3f}", f"{done.reduced:.3f}"))
             met &= verdict(f"{name}, int8 / float32", before / after, RATE_BAR, at_most=False)
-            met &= verdict(f"{name}, dB lost", done.float32 - done.int8, LOSS_BAR_DB, at_most=True)
+            met &= verdict(f"{name}, dB lost", done.float32 - done.reduced, LOSS_BAR_DB, at_most=True)
     table(("", "float32 MPix/s", "int8 MPix/s", "ratio", "float32 dB", "int8 dB"), rows)
     return 0 if met else 1
 
