@@ -18,13 +18,11 @@ seed: 41
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from models.recipes.loader import kind_of, read_recipe_text
-from models.recipes.validation import Field, Integer, Number, Section, Text, Word, read_text
-from transforms.errors import ConfigurationError
+from models.recipe_kinds import FOR_PEOPLE, fields_for_people, is_of_kind, load_kind, plain_json, without
+from models.recipes.validation import Field, Integer, Number, Section, Text
 
 KIND = "dictionaries"
 FACTOR, KERNEL = 2, "matlab_bicubic"  # what the network itself shrinks and enlarges by when it projects back
@@ -69,17 +67,14 @@ class DictionaryRecipe:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON with every default written out, and what an export needs: network and enlargement by name."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        plain = plain_json(self)
         network = {"name": "scsr", "channels": 1, "settings": plain.pop("network")}
         enlarge = {"scales": [FACTOR], "kernel": KERNEL}
         return {"kind": KIND, **plain, "network": network, "enlarge": enlarge}
 
     def deciding(self) -> dict[str, Any]:
         """What decides the weights, as JSON: not what is for a person."""
-        return {name: value for name, value in self.to_json().items() if name not in _FOR_PEOPLE}
-
-
-_FOR_PEOPLE = frozenset({"name", "purpose", "command", "cost", "reaches"})
+        return without(self.to_json(), FOR_PEOPLE)
 
 
 def load_dictionary_recipe(name_or_path: str) -> DictionaryRecipe:
@@ -88,10 +83,7 @@ def load_dictionary_recipe(name_or_path: str) -> DictionaryRecipe:
     Raises:
         ConfigurationError: no such recipe, or one line `FILE:LINE: PATH: what is wrong` for each mistake in it.
     """
-    text, file = read_recipe_text(name_or_path)
-    if (found := kind_of(text, file)) not in (KIND, ""):
-        raise ConfigurationError(f"{file}: a recipe of kind {found}, where kind: {KIND} is expected")
-    return read_text(text, file, _RECIPE)
+    return load_kind(name_or_path, KIND, _RECIPE)
 
 
 def is_dictionary_recipe(name_or_path: str) -> bool:
@@ -100,7 +92,7 @@ def is_dictionary_recipe(name_or_path: str) -> bool:
     Raises:
         ConfigurationError: no such recipe.
     """
-    return kind_of(*read_recipe_text(name_or_path)) == KIND
+    return is_of_kind(name_or_path, KIND)
 
 
 def _recipe(kind: str, **values: Any) -> DictionaryRecipe:
@@ -119,12 +111,7 @@ _NETWORK = Section(
 )
 _RECIPE = Section(
     {
-        "kind": Field(Word(KIND), KIND),
-        "name": Field(Text(), "the model's name"),
-        "purpose": Field(Text(), "super-resolution"),
-        "command": Field(Text(), "the command that makes the weights", ""),
-        "cost": Field(Text(), "time and machine", ""),
-        "reaches": Field(Text(), "the figure to expect, with its protocol", ""),
+        **fields_for_people(KIND, "super-resolution"),
         "network": Field(_NETWORK),
         "degradation": Field(Text(), "the recipe that makes the pairs"),
         "patches_per_picture": Field(_COUNT, "at random places", DictionaryRecipe.patches_per_picture),

@@ -23,13 +23,11 @@ sheet_every: 500                        steps between two sheets of pictures dra
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from models.recipes.loader import kind_of, read_recipe_text
-from models.recipes.validation import Field, Flag, Integer, Number, Section, Text, Word, read_text
-from transforms.errors import ConfigurationError
+from models.recipe_kinds import FOR_PEOPLE, fields_for_people, is_of_kind, load_kind, plain_json, without
+from models.recipes.validation import Field, Flag, Integer, Number, Section, Word
 
 KIND = "gan-training"
 DISCRIMINATOR = "-discriminator"  # what its name has on top of the generator's
@@ -71,15 +69,11 @@ class GanRecipe:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON with every default written out."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return {"kind": KIND, **plain}
+        return {"kind": KIND, **plain_json(self)}
 
     def deciding(self) -> dict[str, Any]:
         """What decides the weights, as JSON: not what is for a person."""
-        return {name: value for name, value in self.to_json().items() if name not in _FOR_PEOPLE}
-
-
-_FOR_PEOPLE = frozenset({"name", "purpose", "command", "cost", "reaches", "sheet_every"})
+        return without(self.to_json(), FOR_PEOPLE | {"sheet_every"})
 
 
 def load_gan_recipe(name_or_path: str) -> GanRecipe:
@@ -88,10 +82,7 @@ def load_gan_recipe(name_or_path: str) -> GanRecipe:
     Raises:
         ConfigurationError: no such recipe, or one line `FILE:LINE: PATH: what is wrong` for each mistake in it.
     """
-    text, file = read_recipe_text(name_or_path)
-    if (found := kind_of(text, file)) not in (KIND, ""):
-        raise ConfigurationError(f"{file}: a recipe of kind {found}, where kind: {KIND} is expected")
-    return read_text(text, file, _RECIPE)
+    return load_kind(name_or_path, KIND, _RECIPE)
 
 
 def is_gan_recipe(name_or_path: str) -> bool:
@@ -100,7 +91,7 @@ def is_gan_recipe(name_or_path: str) -> bool:
     Raises:
         ConfigurationError: no such recipe.
     """
-    return kind_of(*read_recipe_text(name_or_path)) == KIND
+    return is_of_kind(name_or_path, KIND)
 
 
 def discriminator_path(generator: str) -> str:
@@ -122,12 +113,7 @@ _NETWORK = Section(
 )
 _RECIPE = Section(
     {
-        "kind": Field(Word(KIND), KIND),
-        "name": Field(Text(), "the model's name"),
-        "purpose": Field(Text(), "draw faces, ..."),
-        "command": Field(Text(), "the command that makes the weights", ""),
-        "cost": Field(Text(), "time and machine", ""),
-        "reaches": Field(Text(), "the figure to expect, with its protocol", ""),
+        **fields_for_people(KIND, "draw faces, ..."),
         "network": Field(_NETWORK),
         "crop": Field(_COUNT, "side of the square in the middle of each picture, pixels"),
         "flip": Field(Flag(), "mirror half of the pictures", True),

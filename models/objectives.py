@@ -65,7 +65,7 @@ def objective_named(name: str, protocol: str) -> Objective:
     Raises:
         ConfigurationError: an unknown name, or a protocol that it does not have.
     """
-    known: dict[str, type[MeanSquaredError | MeanAbsoluteError | CrossEntropy]] = {
+    known: dict[str, type[_OfPictures | CrossEntropy]] = {
         "mean_squared_error": MeanSquaredError,
         "mean_absolute_error": MeanAbsoluteError,
         "cross_entropy": CrossEntropy,

@@ -26,14 +26,14 @@ enlarge: {scales: [2, 3, 4], factor: 2, kernel: opencv_cubic, shrink: matlab_bic
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from models.recipe_kinds import FOR_PEOPLE, fields_for_people, plain_json, without
 from models.recipes.loader import kind_of, read_recipe_text
 from models.recipes.validation import (
     Definitions,
@@ -182,19 +182,15 @@ class TrainingRecipe:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON with every default written out."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+        return plain_json(self)
 
     def deciding(self) -> dict[str, Any]:
         """What decides the weights, as JSON: neither what is for a person, nor how they are judged and used."""
         held_out = self.validation.held_out  # these pictures are missing in the training
-        plain = {name: value for name, value in self.to_json().items() if name not in _NOT_DECIDING}
+        plain = without(self.to_json(), FOR_PEOPLE | {"validation", "enlarge"})
         if self.objective == TrainingRecipe.objective:
             del plain["objective"]  # runs from before there was a choice go on
         return {**plain, "validation": {"held_out": held_out}}
-
-
-_NOT_DECIDING = frozenset({"name", "purpose", "command", "cost", "reaches", "validation", "enlarge"})
 
 
 def load_training_recipe(name_or_path: str) -> TrainingRecipe:
@@ -268,12 +264,7 @@ _ENLARGE = Section(
 )
 _RECIPE = Section(
     {
-        "kind": Field(Word("training"), "training"),
-        "name": Field(Text(), "the model's name"),
-        "purpose": Field(Text(), "denoise, ..."),
-        "command": Field(Text(), "the command that makes the weights", ""),
-        "cost": Field(Text(), "time and machine", ""),
-        "reaches": Field(Text(), "the figure to expect, with its protocol", ""),
+        **fields_for_people("training", "denoise, ..."),
         "network": Field(_NETWORK),
         "objective": Field(
             Word("mean_squared_error", "mean_absolute_error", "cross_entropy"),

@@ -19,7 +19,7 @@ from export.quality import measure
 from models.dictionary_recipe import DictionaryRecipe, is_dictionary_recipe, load_dictionary_recipe
 from models.training_data import CleanPicture, TrainingPicture, load_pictures
 from models.training_recipe import TrainingRecipe, load_training_recipe
-from models.zoo import MODELS, zoo_path
+from models.zoo import INT8, MODELS, zoo_path
 from transforms.errors import ConfigurationError
 
 
@@ -67,7 +67,7 @@ def test_a_model_gains_at_least_six_decibel_on_a_smooth_picture(name: str) -> No
     disc = np.where(across**2 + down**2 < 0.5, 0.4 + 0.4 * across, 0.2)
     card = read_card(str(zoo_path(name)))
     rng = np.random.Generator(np.random.Philox(key=3))
-    level = int(name.rpartition("-")[2])
+    level = int(name.removesuffix(INT8).rpartition("-")[2])
     degraded = disc + rng.normal(0, level / 255, (1, card.channels, 96, 96))
     session = onnxruntime.InferenceSession(str(zoo_path(name)))
     (restored,) = session.run(None, {"degraded": degraded.astype(np.float32)})
@@ -88,12 +88,28 @@ def test_a_model_enlarges_better_than_the_bicubic(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENLARGERS)
 def test_a_model_enlarges_as_well_as_its_card_says(name: str, data_dir: Path) -> None:
-    entries = sorted(read_card(str(zoo_path(name))).card["measured"], key=lambda each: int(each["pictures"]))
-    for entry in entries[:1] if name == "scsr-x2" else entries:  # it takes 1 s of a core for each 12,000 pixels
-        pictures = load_pictures([str(data_dir / entry["data_set"])], 0)
-        value, bicubic = measure(str(zoo_path(name)), pictures, entry["recipe"], entry["protocol"])
-        assert (value, bicubic) == pytest.approx((entry["value"], entry["degraded"]), abs=0.002)
-        assert bicubic == pytest.approx(entry["published"]["bicubic"], abs=0.01)
+    """On the smallest set of its card, so that all models are checked within minutes."""
+    entry = min(read_card(str(zoo_path(name))).card["measured"], key=lambda each: int(each["pictures"]))
+    pictures = load_pictures([str(data_dir / entry["data_set"])], 0)
+    value, bicubic = measure(str(zoo_path(name)), pictures, entry["recipe"], entry["protocol"])
+    assert value == pytest.approx(entry["value"], abs=tolerance_db(name))
+    assert bicubic == pytest.approx(entry["degraded"], abs=0.002)
+    assert bicubic == pytest.approx(entry["published"]["bicubic"], abs=0.01)
+
+
+def tolerance_db(name: str) -> float:
+    """Kinds of CPU add up integers otherwise: those without VNNI saturate at 16 bit."""
+    return 0.1 if name.endswith(INT8) else 0.002
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name.endswith(INT8)])
+def test_a_twin_is_that_of_the_model_that_ships_and_loses_a_tenth_of_a_decibel_at_most(name: str) -> None:
+    twin, original = (read_card(str(zoo_path(each))).card for each in (name, name.removesuffix(INT8)))
+    assert twin["quantisation"]["source_graph_sha256"] == original["graph_sha256"]
+    before = {(each["data_set"], each["protocol"]): each["value"] for each in original["measured"]}
+    assert twin["measured"]
+    for entry in twin["measured"]:
+        assert entry["value"] >= before[entry["data_set"], entry["protocol"]] - 0.1
 
 
 def measured_pictures(name: str, data_set: str, data_dir: Path) -> Sequence[CleanPicture]:
@@ -115,7 +131,8 @@ def test_a_model_is_as_good_as_its_card_says(name: str, data_dir: Path) -> None:
     pictures = measured_pictures(name, entry["data_set"], data_dir)
     assert len(pictures) == entry["pictures"]
     value, degraded = measure(path, pictures, entry["recipe"], entry["protocol"])
-    assert (value, degraded) == pytest.approx((entry["value"], entry["degraded"]), abs=0.002)
+    assert value == pytest.approx(entry["value"], abs=tolerance_db(name))
+    assert degraded == pytest.approx(entry["degraded"], abs=0.002)
 
 
 BARS = [  # model, set, recipe, protocol, dB at least

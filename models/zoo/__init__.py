@@ -34,6 +34,13 @@ MODELS: dict[str, str] = {
     "vdsr-x4": "vdsr-x4.onnx",
     "motion-patches": "motion-patches.onnx",
 }
+# Twins for CPUs with VNNI, made by `conservator export --quantize int8`.
+INT8 = "-int8"
+MODELS |= {
+    f"{name}{INT8}": f"{name}{INT8}.onnx"
+    for name in MODELS
+    if name.startswith(("srcnn-", "vdsr-")) or name in ("dncnn-gray-15", "dncnn-gray-25", "dncnn-gray-50")
+}
 
 # Name -> kernel of `transforms.planes.resampling`, and factor.
 INTERPOLATIONS: dict[str, tuple[str, int]] = {
