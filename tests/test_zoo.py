@@ -17,6 +17,7 @@ from export.card import read_card
 from export.onnx_file import graph_sha256
 from export.quality import measure
 from models.dictionary_recipe import DictionaryRecipe, is_dictionary_recipe, load_dictionary_recipe
+from models.gan_recipe import GanRecipe, is_gan_recipe, load_gan_recipe
 from models.training_data import CleanPicture, TrainingPicture, load_pictures
 from models.training_recipe import TrainingRecipe, load_training_recipe
 from models.zoo import INT8, MODELS, zoo_path
@@ -37,7 +38,9 @@ def test_the_zoo_holds_no_file_that_the_table_does_not_name() -> None:
     assert {path.name for path in folder.glob("*.onnx")} == set(MODELS.values())
 
 
-def recipe_of_any_kind(name: str) -> TrainingRecipe | DictionaryRecipe:
+def recipe_of_any_kind(name: str) -> TrainingRecipe | DictionaryRecipe | GanRecipe:
+    if is_gan_recipe(name):
+        return load_gan_recipe(name)
     return load_dictionary_recipe(name) if is_dictionary_recipe(name) else load_training_recipe(name)
 
 
@@ -55,7 +58,11 @@ def test_the_weights_come_from_the_recipe_that_ships(name: str) -> None:
 
 DENOISERS = [name for name in MODELS if read_card(str(zoo_path(name))).purpose == "denoise"]
 CLEANERS = [
-    name for name in MODELS if read_card(str(zoo_path(name))).color in ("gray", "rgb") and name != "motion-patches"
+    name
+    for name in MODELS
+    if (card := read_card(str(zoo_path(name)))).color in ("gray", "rgb")
+    and "takes" not in card.card
+    and name != "motion-patches"
 ]
 ENLARGERS = [name for name in MODELS if read_card(str(zoo_path(name))).enlarge is not None]
 

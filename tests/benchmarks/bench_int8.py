@@ -1,7 +1,7 @@
 """What the int8 twins gain and lose: those that ship, or SRCNN 9-5-5, VDSR and DnCNN with the weights published with the papers.
 
-    python tests/benchmarks/bench_int8.py --models srcnn-x3 vdsr-x3 dncnn-gray-25
-    python tests/benchmarks/bench_int8.py --data ../shared/data
+    python tests/benchmarks/bench_int8.py [--models srcnn-x3 vdsr-x3 dncnn-gray-25]
+    python tests/benchmarks/bench_int8.py --models --data ../shared/data
 
 Of models that ship, the loss is the larger one of their cards. Each published network is exported and quantised with T91 as
 calibration set. Both networks are run in turn, in one process, on one thread; what counts is the least CPU time of each. The bar
@@ -34,6 +34,7 @@ from export.twins import Gate, make_twin
 from models.zoo import INT8, zoo_path
 
 RATE_BAR, LOSS_BAR_DB = 2.2, 0.1
+ZOO = ["srcnn-x3", "vdsr-x3", "dncnn-gray-25"]
 SRCNN_FILE = Path("SRCNN_official", "9-5-5(ImageNet)", "x3.mat")
 # name: network with the weights of a folder; recipe, test set, protocol, color of the card
 NETWORKS = {
@@ -109,16 +110,14 @@ def published(name: str, data: Path, side: int, rounds: int) -> Result:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=[], help="of the zoo, without -int8")
+    parser.add_argument("--models", nargs="*", default=ZOO, help="of the zoo, without -int8")
     parser.add_argument(
-        "--data", type=Path, help="folder of the development images and weights: the published networks"
+        "--data", type=Path, help="folder of the development images and weights: the published networks too"
     )
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--side", type=int, default=256, help="of the picture that is timed")
     parser.add_argument("--rounds", type=int, default=12)
     given = parser.parse_args()
-    if not given.models and not given.data:
-        parser.error("name --models of the zoo, or --data for the published networks")
     results = [of_the_zoo(name, given.side, given.rounds) for name in given.models]
     if given.data:
         results += [published(name, given.data, given.side, given.rounds) for name in given.networks]
