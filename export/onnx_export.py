@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import onnxscript.optimizer
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -34,6 +35,7 @@ from models.training_recipe import EnlargedLuma
 from transforms.errors import ConfigurationError
 
 OPSET = 18
+_LARGEST_CONSTANT = 2**24  # values
 TOLERANCE = 1e-4
 PARITY_SHAPES = ((1, 1, 1), (1, 11, 17), (2, 33, 40), (1, 64, 97), (3, 5, 128))  # N, H, W
 LICENCE = "Apache-2.0 for the weights; the pictures they were trained on are research data and are not contained"
@@ -167,13 +169,21 @@ def to_onnx(
         )  # fmt: skip
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program although dynamo=True")
-    model: onnx.ModelProto = program.model_proto
+    model: onnx.ModelProto = _computed_ahead(program.model_proto)
     if any(node.op_type == "BatchNormalization" for node in model.graph.node):
         raise ConfigurationError(
             "a batch norm has no convolution right before it in a Sequential and can't be folded; reorder the network"
         )
     forget_source(model)
     return model
+
+
+def _computed_ahead(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With what follows from weights alone computed, which the exporter does of small ones only; not where the file would grow."""
+    computed: onnx.ModelProto = onnxscript.optimizer.optimize(
+        model, input_size_limit=_LARGEST_CONSTANT, output_size_limit=_LARGEST_CONSTANT
+    )
+    return computed if computed.ByteSize() < model.ByteSize() else model
 
 
 @contextmanager

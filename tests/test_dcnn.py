@@ -161,6 +161,15 @@ def test_in_use_the_size_stays_and_the_inside_is_that_of_training(gray, name, mo
     assert torch.allclose(whole[..., border:-border, border:-border], valid, atol=1e-5)
 
 
+def test_an_exported_odcnn_holds_its_merged_kernels_and_not_what_they_are_made_of():
+    from export.onnx_export import to_onnx
+
+    model = to_onnx(build_network("odcnn", {**SMALL, "features": 16, "sides": (4, 4)}).eval(), 1)
+    assert [node.op_type for node in model.graph.node].count("Conv") == 5
+    kernels = [each for each in model.graph.initializer if list(each.dims[2:]) == [4, 4]]
+    assert sorted(each.dims[0] for each in kernels) == [1, 16]
+
+
 def test_all_that_odcnn_adds_can_learn(gray):
     network = build_network("odcnn", {**SMALL, "features": 16, "sides": (4, 4)}).train()
     picture = torch.from_numpy(gray[None, None, :60, :60]).float()
