@@ -18,6 +18,7 @@ from export.onnx_file import graph_sha256
 from export.quality import measure
 from models.dictionary_recipe import DictionaryRecipe, is_dictionary_recipe, load_dictionary_recipe
 from models.gan_recipe import GanRecipe, is_gan_recipe, load_gan_recipe
+from models.pages import PageStyle, write_pages
 from models.training_data import CleanPicture, TrainingPicture, load_pictures
 from models.training_recipe import TrainingRecipe, load_training_recipe
 from models.zoo import INT8, MODELS, zoo_path
@@ -62,7 +63,7 @@ CLEANERS = [
     for name in MODELS
     if (card := read_card(str(zoo_path(name)))).color in ("gray", "rgb")
     and "takes" not in card.card
-    and name != "motion-patches"
+    and name not in ("motion-patches", "text-deblur")
 ]
 ENLARGERS = [name for name in MODELS if read_card(str(zoo_path(name))).enlarge is not None]
 
@@ -140,6 +141,15 @@ def test_a_model_is_as_good_as_its_card_says(name: str, data_dir: Path) -> None:
     value, degraded = measure(path, pictures, entry["recipe"], entry["protocol"])
     assert value == pytest.approx(entry["value"], abs=tolerance_db(name))
     assert degraded == pytest.approx(entry["degraded"], abs=0.002)
+
+
+@pytest.mark.parametrize("family", ["dejavu-serif", "stix"])
+def test_blurred_text_gains(family: str, tmp_path: Path) -> None:
+    """Without any data set: paragraphs drawn in fonts that come with matplotlib."""
+    write_pages(str(tmp_path / "slips.tar"), PageStyle((family,), ("paragraph",)), 77, 3)
+    pictures = load_pictures([str(tmp_path / "slips.tar")], 3)
+    value, blurred = measure(str(zoo_path("text-deblur")), pictures, "text-deblur-test", "psnr[rgb,border=20,u8]")
+    assert value > blurred + 0.5
 
 
 BARS = [  # model, set, recipe, protocol, dB at least

@@ -18,6 +18,7 @@ MODELS: dict[str, str] = {
     "dncnn-gray-50": "dncnn-gray-50.onnx",
     "dncnn-gray-blind": "dncnn-gray-blind.onnx",
     "dncnn-color-blind": "dncnn-color-blind.onnx",
+    "dncnn3": "dncnn3.onnx",
     "dae-11": "dae-11.onnx",
     "dae-25": "dae-25.onnx",
     "dcnn-disk7": "dcnn-disk7.onnx",
@@ -32,6 +33,9 @@ MODELS: dict[str, str] = {
     "vdsr-x2": "vdsr-x2.onnx",
     "vdsr-x3": "vdsr-x3.onnx",
     "vdsr-x4": "vdsr-x4.onnx",
+    "text-deblur": "text-deblur.onnx",
+    "dcgan-faces": "dcgan-faces.onnx",
+    "dcgan-faces-discriminator": "dcgan-faces-discriminator.onnx",
     "motion-patches": "motion-patches.onnx",
 }
 # Twins for CPUs with VNNI, made by `conservator export --quantize int8`.
