@@ -59,12 +59,19 @@ def _skip_round_trips(model: onnx.ModelProto) -> None:
     """Who takes float32 that was float16 in between, but float32 before that, takes the first: the picture, in full."""
     halved = {node.output[0]: node.input[0] for node in model.graph.node if _casts_to(node, onnx.TensorProto.FLOAT16)}
     back = [node for node in model.graph.node if _casts_to(node, onnx.TensorProto.FLOAT) and node.input[0] in halved]
-    original = {node.output[0]: halved[node.input[0]] for node in back}
+    names = {node.output[0]: halved[node.input[0]] for node in back}
     for node in back:
         model.graph.node.remove(node)
+    for result in model.graph.output:
+        if result.name in names:  # it keeps its name, and what it was before gets it
+            names[names.pop(result.name)] = result.name
     for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            node.input[position] = original.get(name, name)
+        for tensors in (node.input, node.output):
+            for position, name in enumerate(tensors):
+                tensors[position] = names.get(name, name)
+    read = {name for node in model.graph.node for name in node.input} | {each.name for each in model.graph.output}
+    for node in [node for node in model.graph.node if node.op_type == "Cast" and node.output[0] not in read]:
+        model.graph.node.remove(node)
 
 
 def _casts_to(node: onnx.NodeProto, kind: int) -> bool:

@@ -183,7 +183,9 @@ def test_pairs_without_a_motion_are_refused() -> None:
 
 def test_objectives_and_their_protocols_are_known_by_name() -> None:
     assert isinstance(objective_named("mean_squared_error", "psnr[gray,u8]"), MeanSquaredError)
-    with pytest.raises(ConfigurationError, match="expected one of mean_squared_error, cross_entropy"):
+    with pytest.raises(
+        ConfigurationError, match="expected one of mean_squared_error, mean_absolute_error, cross_entropy"
+    ):
         objective_named("hinge", "top1[label]")
     with pytest.raises(
         ConfigurationError, match=r"cross_entropy has no protocol 'psnr\[gray,u8\]'; expected top1\[label\]"
