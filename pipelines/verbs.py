@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +22,6 @@ from transforms.units import Plan, Unit, plan_units
 from transforms.version import VERSION
 from transforms.work import Job
 
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 OPTIONS_OF_VERB: dict[str, type[RunOptions]] = {
     "degrade": DegradeOptions,
     "restore": RestoreOptions,
@@ -92,29 +88,10 @@ def _import_driver() -> None:
         return
     gc.disable()
     try:
-        with interrupts_after():
-            import pipelines.driver  # noqa: F401 - a part of the application, which needs it next
+        import pipelines.driver  # noqa: F401 - a part of the application, which needs it next
     finally:
         gc.freeze()
         gc.enable()
-
-
-@contextmanager
-def interrupts_after() -> Iterator[None]:
-    """Ctrl-C and SIGTERM that come meanwhile are raised at the end: modules that are being imported may try this and that and
-    swallow what is raised in them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = {each: signal.signal(each, lambda number, frame: came.append(number)) for each in _INTERRUPTS}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, signal.SIG_DFL if handler is None else handler)
-    if came:
-        raise KeyboardInterrupt
 
 
 def job_of(options: RunOptions) -> Job:

@@ -168,9 +168,15 @@ def test_same_bytes_for_any_number_of_workers_and_order(archive: Path, tmp_path:
 
 
 def start(words: list[str]) -> subprocess.Popen[str]:
+    """As a terminal does; a shell lets its background jobs, and so a suite that is one, ignore Ctrl-C, and children inherit it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.main", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        [sys.executable, "-m", "pipelines.main", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=heed_interrupts,
+    )  # fmt: skip
+
+
+def heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def workers_of(driver: subprocess.Popen[str], timeout_s: float = 60) -> list[psutil.Process]:
