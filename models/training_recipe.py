@@ -33,8 +33,7 @@ from typing import Any
 
 import yaml
 
-from models.recipe_kinds import FOR_PEOPLE, fields_for_people, plain_json, without
-from models.recipes.loader import kind_of, read_recipe_text
+from models.recipe_kinds import FOR_PEOPLE, fields_for_people, load_kind, plain_json, without
 from models.recipes.validation import (
     Definitions,
     Field,
@@ -45,7 +44,6 @@ from models.recipes.validation import (
     Section,
     Text,
     Word,
-    read_text,
 )
 from models.recipes.yaml_nodes import Place, entries_of
 from transforms.enlargement import Enlargement
@@ -199,12 +197,7 @@ def load_training_recipe(name_or_path: str) -> TrainingRecipe:
     Raises:
         ConfigurationError: no such recipe, or one line `FILE:LINE: PATH: what is wrong` for each mistake in it.
     """
-    text, file = read_recipe_text(name_or_path)
-    if kind_of(text, file) == "degradation":
-        raise ConfigurationError(
-            f"{file}: a recipe for degradation, where one for training is expected (kind: training)"
-        )
-    return read_text(text, file, _RECIPE)
+    return load_kind(name_or_path, "training", _RECIPE)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from export.card import read_card
 from export.half_precision import to_float16
+from export.twins import Gate, make_twin
 from models.zoo import zoo_path
 from pipelines.main import main
 from transforms.errors import ConfigurationError
@@ -29,17 +30,10 @@ def pictures(photo, tmp_path_factory) -> str:
     return str(folder)
 
 
-def export(pictures: str, output: Path, *more: str) -> int:
-    return main([
-        "export", "--checkpoint", str(zoo_path(ZOO)), "--output", str(output), "--quantize", "float16",
-        "--validation", pictures, *more,
-    ])  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def twin(pictures, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("twin") / "twin.onnx"
-    assert export(pictures, path) == 0
+    path = tmp_path_factory.mktemp("half") / "twin.onnx"
+    make_twin(str(zoo_path(ZOO)), str(path), "float16", Gate([pictures]))
     return path
 
 
@@ -48,7 +42,7 @@ def test_weights_are_half_and_the_picture_is_not(twin):
     kinds = {each.data_type for each in model.graph.initializer if len(each.dims) == 4}
     assert kinds == {onnx.TensorProto.FLOAT16}
     assert twin.stat().st_size < 0.6 * zoo_path(ZOO).stat().st_size
-    (session,) = [onnxruntime.InferenceSession(twin)]
+    session = onnxruntime.InferenceSession(twin)
     assert {each.type for each in (*session.get_inputs(), *session.get_outputs())} == {"tensor(float)"}
     skip = next(node for node in model.graph.node if "degraded" in node.input and node.op_type != "Cast")
     assert skip.op_type in ("Add", "Sub")  # of the float32 picture itself, not of a half copy of it
@@ -89,6 +83,10 @@ def test_weights_that_overflow_are_refused():
         to_float16(model)
 
 
-def test_it_takes_no_calibration(pictures, tmp_path, capsys):
-    assert export(pictures, tmp_path / "m.onnx", "--calibration", pictures) == 5
+def test_the_command_takes_no_calibration(pictures, tmp_path, capsys):
+    words = ["export", "--checkpoint", str(zoo_path(ZOO)), "--quantize", "float16", "--validation", pictures]
+    words += ["--output", str(tmp_path / "m.onnx")]
+    assert main([*words, "--calibration", pictures]) == 5
     assert "leave --calibration out" in capsys.readouterr().err
+    assert main(words) == 0
+    assert "dB in float16" in capsys.readouterr().out
