@@ -178,6 +178,8 @@ def _descend(run: _Run, degraded: Tensor, target: Tensor) -> Tensor:
     torch.autograd.backward(loss)
     if run.recipe.gradient_clip is not None:
         nn.utils.clip_grad_value_(run.network.parameters(), run.recipe.gradient_clip / rate)
+    if run.recipe.gradient_norm is not None:
+        nn.utils.clip_grad_norm_(run.network.parameters(), run.recipe.gradient_norm)
     run.optimiser.step()
     return loss.detach()
 

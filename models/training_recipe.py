@@ -15,6 +15,7 @@ seed: 25
 precision: bfloat16                     of the layers' arithmetic; weights, loss and optimiser stay float32
 learning_rate: {peak: 0.003, warmup_steps: 500, schedule: cosine}
 gradient_clip: 0.0001                   each component stays within -+this / learning rate; without: as it is
+gradient_norm: 0.05                     the whole gradient is scaled down to this length; without: as it is
 objective: mean_squared_error           or mean_absolute_error; or cross_entropy, of the labels that the recipe draws
 validation: {protocol: "psnr[gray,u8]", degradation: dncnn-25, every: 2000}
 
@@ -152,7 +153,8 @@ class TrainingRecipe:
     """A training run; see the module's example.
 
     `gradient_clip` is the adjustable clipping of Kim et al., "Accurate image super-resolution using very deep convolutional
-    networks", CVPR 2016, section 3.2: a step of plain descent moves no weight by more than it.
+    networks", CVPR 2016, section 3.2: a step of plain descent moves no weight by more than it. `gradient_norm` is that of Pascanu,
+    Mikolov, Bengio, "On the difficulty of training recurrent neural networks", ICML 2013, section 3.2, for layers without norms.
     """
 
     name: str
@@ -168,6 +170,7 @@ class TrainingRecipe:
     seed: int = 0
     scales: tuple[float, ...] = (1.0,)
     gradient_clip: float | None = None
+    gradient_norm: float | None = None
     enlarge: EnlargedLuma | None = None
     objective: str = "mean_squared_error"
     command: str = ""
@@ -186,8 +189,9 @@ class TrainingRecipe:
         """What decides the weights, as JSON: neither what is for a person, nor how they are judged and used."""
         held_out = self.validation.held_out  # these pictures are missing in the training
         plain = without(self.to_json(), FOR_PEOPLE | {"validation", "enlarge"})
-        if self.objective == TrainingRecipe.objective:
-            del plain["objective"]  # runs from before there was a choice go on
+        for later in ("objective", "gradient_norm"):
+            if plain[later] == getattr(TrainingRecipe, later):
+                del plain[later]  # runs from before there was a choice go on
         return {**plain, "validation": {"held_out": held_out}}
 
 
@@ -274,6 +278,9 @@ _RECIPE = Section(
         "learning_rate": Field(_LEARNING_RATE),
         "gradient_clip": Field(
             Nullable(Number(above=0)), "each component of the gradient stays within -+this / learning rate", None
+        ),
+        "gradient_norm": Field(
+            Nullable(Number(above=0)), "a longer gradient is scaled down to this Euclidean norm", None
         ),
         "enlarge": Field(Nullable(_ENLARGE), "for networks that restore enlarged luma", None),
         "validation": Field(_VALIDATION),

@@ -27,7 +27,7 @@ from transforms.randomness import generator
 from transforms.raw_arrays import npy_bytes
 from transforms.record import clean_field, degraded_field, extension
 from transforms.storage import OutputStore, canonical, expand_inputs, lies_in
-from transforms.value_range import Samples, from_float, samples_digest
+from transforms.value_range import DIGEST_PREFIX, Samples, from_float, samples_digest
 from transforms.version import VERSION
 
 EXIT_SAME, EXIT_DIFFERENT = 0, 6
@@ -144,9 +144,10 @@ def read_pair(index: RecordIndex, number: int) -> RecordedPair:
         raise ConfigurationError(f"the record {key!r} has no JSON; 'replay' takes the pairs of 'degrade'") from None
     if not isinstance(details, dict) or "parameters" not in details:
         raise ConfigurationError(f"the JSON of {key!r} holds no parameters; 'replay' takes the pairs of 'degrade'")
-    if not all(isinstance(details.get(name), dict) for name in ("digests", "types", "source")):
+    is_complete = all(isinstance(details.get(name), dict) for name in ("digests", "types", "source"))
+    if not is_complete or not all(str(each).startswith(DIGEST_PREFIX) for each in details["digests"].values()):
         raise ConfigurationError(
-            f"the pair {key!r} was made by a version that wrote no digests yet; make the pairs again with {VERSION}"
+            f"the pair {key!r} was made by a version that wrote no digests of this kind; make the pairs again with {VERSION}"
         )
     pictures = {role: (name, fields[name]) for role, name in names.items() if name is not None}
     return RecordedPair(part, key, pictures, details)

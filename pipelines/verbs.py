@@ -38,7 +38,7 @@ def _refuse_unknown(beam_flags: Sequence[str], verb: str, options_class: type[An
 
 def run_degrade(options: DegradeOptions, beam_flags: tuple[str, ...]) -> int:
     _refuse_unknown(beam_flags, "degrade", DegradeOptions)
-    from pipelines.degrade import plan_degradation
+    from pipelines.degrade_flags import plan_degradation
 
     return _run(options, beam_flags, plan_degradation(options))
 
@@ -97,7 +97,7 @@ def _import_driver() -> None:
 def job_of(options: RunOptions) -> Job:
     """The job that a verb's options describe."""
     if isinstance(options, DegradeOptions):
-        from pipelines.degrade import degrade_job
+        from pipelines.degrade_flags import degrade_job
 
         return degrade_job(options)
     if isinstance(options, RestoreOptions):

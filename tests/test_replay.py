@@ -556,6 +556,10 @@ def forget_digests(details: dict[str, Any]) -> None:
     del details["digests"]
 
 
+def digests_of_before(details: dict[str, Any]) -> None:
+    details["digests"] = dict.fromkeys(details["digests"], "0" * 32)
+
+
 def name_an_unknown_operator(details: dict[str, Any]) -> None:
     details["parameters"]["degradation"].append({"gauss_noise": {}})
 
@@ -567,7 +571,8 @@ def forget_a_parameter(details: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (forget_digests, "wrote no digests yet"),
+        (forget_digests, "wrote no digests of this kind"),
+        (digests_of_before, "wrote no digests of this kind"),
         (name_an_unknown_operator, "no degradation is called 'gauss_noise'"),
         (forget_a_parameter, "its parameters are not understood: KeyError: 'sigma'"),
         (dict.clear, "'replay' takes the pairs of 'degrade'"),

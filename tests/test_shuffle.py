@@ -18,7 +18,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.degrade import DegradeJob, degrade_job, plan_degradation
+from pipelines.degrade import DegradeJob
+from pipelines.degrade_flags import degrade_job, plan_degradation
 from pipelines.main import main
 from pipelines.options import DegradeOptions
 from transforms.dead_letters import failed_name

@@ -342,3 +342,20 @@ def test_clipping_bounds_what_a_step_does_to_each_weight(
         moved[clip] = max(float((after[name] - before[name]).abs().max()) for name in weights)
     assert moved[None] > 1e-3
     assert moved[1e-4] <= 1e-4 * (1 + 1e-3)
+
+
+def test_a_gradient_of_bounded_length_moves_the_weights_no_further(
+    tmp_path: Path, clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With plain descent in Adam's place, all weights together move by the bound times the learning rate, and not by less."""
+    monkeypatch.setattr(torch.optim, "Adam", lambda parameters, rate, fused: torch.optim.SGD(parameters, rate))
+    start = replace(RECIPE, steps=1, learning_rate=LearningRate(1e-12))
+    before = tensors(train(start, options(tmp_path / "before", clean)))
+    moved = {}
+    for bound in (None, 1e-4):
+        steep = replace(start, learning_rate=LearningRate(10.0), gradient_norm=bound)
+        after = tensors(train(steep, options(tmp_path / f"after {bound}", clean)))
+        weights = [name for name in before if name.startswith("network.") and name.endswith((".weight", ".bias"))]
+        moved[bound] = float(sum((after[name] - before[name]).double().square().sum() for name in weights)) ** 0.5
+    assert moved[None] > 5e-3
+    assert moved[1e-4] == pytest.approx(1e-3, rel=1e-2)

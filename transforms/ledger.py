@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from transforms.ledger_rows import RecordRows, packed, unpacked
+from transforms.plain_json import plain_json, spell_infinities
 from transforms.storage import OutputStore
 from transforms.tallies import packed_tallies, unpacked_tallies
 from transforms.units import Unit
@@ -45,25 +45,14 @@ class Ledger:
         return self._but_records() | {"records": self.records}
 
     def to_json(self) -> bytes:
-        packed_up = {"records": spell_infinities(packed(self.records)), "tallies": packed_tallies(self.tallies)}
-        plain = self._but_records() | packed_up
-        return (json.dumps(plain, sort_keys=True, allow_nan=False) + "\n").encode()
+        plain = self._but_records() | {"tallies": packed_tallies(self.tallies)}
+        entries = {name: plain_json(value) for name, value in plain.items()} | {"records": packed(self.records)}
+        return b"{%s}\n" % b", ".join(b'"%s": %s' % (name.encode(), entries[name]) for name in sorted(entries))
 
     def _but_records(self) -> dict[str, Any]:
         others = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "records"}
         spelled: dict[str, Any] = spell_infinities(others)
         return spelled
-
-
-def spell_infinities(value: Any) -> Any:
-    """JSON has no infinity: it is written as the string "inf" (and "nan")."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): spell_infinities(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [spell_infinities(inner) for inner in value]
-    return value
 
 
 def ledger_name(unit_name: str) -> str:

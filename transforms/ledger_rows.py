@@ -9,7 +9,10 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
+from transforms.plain_json import plain_json
+
 _OWN = ("key", "index", "metrics")
+_PIECE = 512  # rows
 
 
 class RecordRows(Sequence[dict[str, Any]]):
@@ -69,19 +72,17 @@ class RecordRows(Sequence[dict[str, Any]]):
         metrics = dict(zip(names, self._figures[start : start + len(names)], strict=True))
         return rest | {"key": self._keys[number], "index": self._indices[number], "metrics": metrics}
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON; `from_json` reads it. Figures may be infinite."""
-        return {
-            "key": self._keys,
-            "index": self._indices.tolist(),
-            "kind": self._kinds.tolist(),
-            "figures": self._figures.tolist(),
-            "kinds": [{"metrics": list(metrics), "row": rest} for rest, metrics in self._descriptions],
-        }
+    def to_json(self) -> bytes:
+        """JSON; `from_json` takes what a parser makes of it. Columns are encoded piece by piece: as objects and as text at once
+        those of a large unit would take more than all its pairs."""
+        kinds = [{"metrics": list(metrics), "row": rest} for rest, metrics in self._descriptions]
+        columns = {"figures": self._figures, "index": self._indices, "key": self._keys, "kind": self._kinds}
+        pieces = [b'"%s": [%s]' % (name.encode(), _joined(column)) for name, column in columns.items()]
+        return b"{%s}" % b", ".join([*pieces, b'"kinds": ' + plain_json(kinds)])
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> RecordRows:
-        """The rows that `to_json` wrote, infinities as numbers or as words."""
+        """The rows of parsed JSON, infinities as numbers or as words."""
         rows = cls()
         rows._keys = list(plain["key"])
         rows._indices, rows._kinds = array("q", plain["index"]), array("q", plain["kind"])
@@ -95,16 +96,22 @@ class RecordRows(Sequence[dict[str, Any]]):
         return rows
 
 
+def _joined(column: Sequence[Any]) -> bytes:
+    """The elements of a JSON list, without its brackets."""
+    pieces = (column[start : start + _PIECE] for start in range(0, len(column), _PIECE))
+    return b", ".join(plain_json(list(piece))[1:-1] for piece in pieces)
+
+
 def _number(figure: Any) -> float:
     """A figure as ledgers spell it: a number, "inf", "-inf" or "nan"; null counts as undefined."""
     return float("nan") if figure is None else float(figure)
 
 
-def packed(rows: RecordRows, at_least: int = 100) -> Any:
-    """How a ledger holds its rows: a list of objects that a person can read, or columns where there are many."""
-    return list(rows) if len(rows) < at_least else rows.to_json()
+def packed(rows: RecordRows, at_least: int = 100) -> bytes:
+    """How a ledger's JSON holds its rows: a list of objects that a person can read, or columns where there are many."""
+    return plain_json(list(rows)) if len(rows) < at_least else rows.to_json()
 
 
 def unpacked(plain: Any) -> Sequence[dict[str, Any]]:
-    """The rows that `packed` gave, once they have been through JSON."""
+    """The rows that `packed` gave, once its JSON is parsed."""
     return RecordRows.from_json(plain) if isinstance(plain, dict) else list(plain)

@@ -209,12 +209,12 @@ def _squared_error_of_pictures(restored: Band, reference: Band) -> int:
 def _squared_error_of_bytes(restored: Band, reference: Band) -> int:
     """Exact, and faster than in 32-bit integers: 256 squares of at most 255^2 stay below 2^24, where float32 still counts
     every unit."""
-    distance = restored.astype(np.int16)
-    distance -= reference
+    distance = np.maximum(restored, reference)  # in 8 bit: a quarter of the memory of signed integers
+    distance -= np.minimum(restored, reference)
     values = distance.reshape(-1).astype(np.float32)
-    rows = values[: values.size & ~255].reshape(-1, 256)
+    rows = values[: values.size & ~255].reshape(-1, 1, 256)
     rest = values[rows.size :]
-    return int(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64)) + int(np.dot(rest, rest))
+    return int(np.matmul(rows, rows.transpose(0, 2, 1)).sum(dtype=np.float64)) + int(np.dot(rest, rest))
 
 
 _NAME = re.compile(r"\s*([A-Za-z]+)\s*\[([^\[\]]*)\]\s*")

@@ -20,8 +20,8 @@ from transforms.drawn_parameters import compare_with_recipe
 from transforms.drawn_section import lay_out_cards
 from transforms.errors import ConservatorError, Reason
 from transforms.gallery import Gallery
-from transforms.ledger import spell_infinities
 from transforms.metrics_table import MetricsTable
+from transforms.plain_json import spell_infinities
 from transforms.storage import OutputStore
 from transforms.summary import BASELINES, Summary, is_baseline, metric_quantity, metric_unit, read_figure
 

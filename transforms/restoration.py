@@ -15,9 +15,9 @@ from PIL import Image
 from transforms.enlargement import CHROMA_KERNEL
 from transforms.errors import Reason, RecordError
 from transforms.interpolation import InterpolatedRows
-from transforms.ledger import spell_infinities
 from transforms.metrics import Readable, parse_metric
 from transforms.pictures import EncodeOptions, Picture, Samples, decode, encode, from_float
+from transforms.plain_json import plain_json
 from transforms.record import Record, clean_field, degraded_field
 from transforms.restorer import Restored, Restorer, RestorerFactory
 from transforms.samples import crop_for_report
@@ -227,4 +227,4 @@ def describe_samples(samples: Samples) -> dict[str, int]:
 
 
 def _to_json(details: Mapping[str, Any]) -> bytes:
-    return json.dumps(spell_infinities(details), sort_keys=True, allow_nan=False).encode()
+    return plain_json(details)

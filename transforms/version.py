@@ -1,3 +1,3 @@
 """The version, part of every fingerprint: raise it whenever output bytes may change."""
 
-VERSION = "0.3.2"
+VERSION = "0.3.3"
