@@ -12,13 +12,13 @@ import torch
 from export.onnx_export import check_parity, to_onnx
 from models.degradation.chains import replay
 from models.networks import build_network
-from models.networks.text_deblur import HALF_SIZE, VARIANTS
+from models.networks.text_deblur import R18, VARIANTS
 from models.pages import PageStyle, write_pages
 from models.recipes import Drawn, load_recipe
 from models.training import TrainingOptions, train
 from models.training_data import load_pictures, split_held_out
 from models.training_log import read_log
-from models.training_recipe import LearningRate, Validation, load_training_recipe
+from models.training_recipe import LearningRate, NetworkChoice, Validation, load_training_recipe
 from models.validation import mean_quality, validation_pairs
 from transforms.errors import ConfigurationError
 
@@ -26,11 +26,11 @@ BLUR = """{kind: degradation, description: one blur, source: none, channels: rgb
   degradation: {sequence: [{gaussian_blur: {sigma: 1.6}}, round_to_8bit]}}"""
 
 
-def half(channels: int = 3) -> torch.nn.Module:
-    return build_network("text_deblur", {"channels": channels, "variant": HALF_SIZE})
+def block_network(channels: int = 3) -> torch.nn.Module:
+    return build_network("text_deblur", {"channels": channels, "variant": R18})
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, HALF_SIZE])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_what_is_left_while_training_is_the_inside_of_what_is_made_in_use(variant: str) -> None:
     network = build_network("text_deblur", {"channels": 1, "variant": variant})
     border, picture = network.training_border, torch.rand(1, 1, 60, 62, generator=torch.Generator().manual_seed(2))
@@ -42,27 +42,27 @@ def test_what_is_left_while_training_is_the_inside_of_what_is_made_in_use(varian
     assert torch.allclose(whole[..., border:-border, border:-border], inside, atol=1e-5)
 
 
-def test_the_half_size_network_has_the_size_of_its_table() -> None:
-    sides_and_widths = [(7, 12, 64), *[(3, 64, 64)] * 8, (3, 64, 12)]
+def test_the_network_of_blocks_has_the_size_of_its_table() -> None:
+    sides_and_widths = [(5, 48, 128), *[(3, 128, 128)] * 16, (3, 128, 48)]
     expected = sum(side * side * inputs * outputs + outputs for side, inputs, outputs in sides_and_widths)
-    assert sum(each.numel() for each in half().parameters()) == expected == 340_044
-    assert half().receptive_field == 50
+    assert sum(each.numel() for each in block_network().parameters()) == expected == 2_570_416
+    assert block_network().receptive_field == 156
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (13, 8), (64, 97)])
-def test_the_half_size_network_takes_any_size(size: tuple[int, int]) -> None:
+def test_the_network_of_blocks_takes_any_size(size: tuple[int, int]) -> None:
     picture = torch.rand(2, 3, *size)
     with torch.no_grad():
-        assert half().eval()(picture).shape == picture.shape
+        assert block_network().eval()(picture).shape == picture.shape
 
 
-def test_the_half_size_network_is_the_same_in_onnx() -> None:
-    network = half().eval()
+def test_the_network_of_blocks_is_the_same_in_onnx() -> None:
+    network = block_network().eval()
     assert check_parity(to_onnx(network, 3), network, 3) < 1e-5
 
 
-def test_the_half_size_network_sees_no_further_than_it_says() -> None:
-    network = half(1).eval().double()
+def test_the_network_of_blocks_sees_no_further_than_it_says() -> None:
+    network = block_network(1).eval().double()
     size = 2 * network.receptive_field + 2
     picture = torch.rand(1, 1, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     picture.requires_grad_()
@@ -76,7 +76,7 @@ def test_the_half_size_network_sees_no_further_than_it_says() -> None:
 def test_white_paper_stays_white_before_any_training() -> None:
     """The input is what the network begins with: far less than a grey level of noise is added to it."""
     page = torch.ones(1, 3, 64, 64)
-    assert (half().eval()(page) - page).abs().max() < 0.1
+    assert (block_network().eval()(page) - page).abs().max() < 0.1
 
 
 def test_pages_teach_it_to_sharpen(tmp_path: Path) -> None:
@@ -102,9 +102,10 @@ def test_pages_teach_it_to_sharpen(tmp_path: Path) -> None:
 def test_a_patch_without_an_inside_is_refused(tmp_path: Path) -> None:
     style = PageStyle(("dejavu-serif",), ("paragraph",))
     write_pages(str(tmp_path / "pages.tar"), style, 1, 2)
-    recipe = replace(load_training_recipe("train-text-deblur"), patch_size=48, steps=1)
+    network = NetworkChoice("text_deblur", 3, {"variant": "L15"})
+    recipe = replace(load_training_recipe("train-text-deblur"), network=network, patch_size=50, steps=1)
     options = TrainingOptions(str(tmp_path / "run"), (str(tmp_path / "pages.tar"),), device="cpu", loaders=0, threads=1)
-    with pytest.raises(ConfigurationError, match="patch_size must be more than 48"):
+    with pytest.raises(ConfigurationError, match="patch_size must be more than 50"):
         train(recipe, options)
 
 

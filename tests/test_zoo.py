@@ -149,7 +149,7 @@ def test_blurred_text_gains(family: str, tmp_path: Path) -> None:
     write_pages(str(tmp_path / "slips.tar"), PageStyle((family,), ("paragraph",)), 77, 3)
     pictures = load_pictures([str(tmp_path / "slips.tar")], 3)
     value, blurred = measure(str(zoo_path("text-deblur")), pictures, "text-deblur-test", "psnr[rgb,border=20,u8]")
-    assert value > blurred + 0.5
+    assert value > blurred + 1.5
 
 
 BARS = [  # model, set, recipe, protocol, dB at least
