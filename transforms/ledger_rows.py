@@ -76,7 +76,12 @@ class RecordRows(Sequence[dict[str, Any]]):
         """JSON; `from_json` takes what a parser makes of it. Columns are encoded piece by piece: as objects and as text at once
         those of a large unit would take more than all its pairs."""
         kinds = [{"metrics": list(metrics), "row": rest} for rest, metrics in self._descriptions]
-        columns = {"figures": self._figures, "index": self._indices, "key": self._keys, "kind": self._kinds}
+        columns: dict[str, Sequence[Any]] = {
+            "figures": self._figures,
+            "index": self._indices,
+            "key": self._keys,
+            "kind": self._kinds,
+        }
         pieces = [b'"%s": [%s]' % (name.encode(), _joined(column)) for name, column in columns.items()]
         return b"{%s}" % b", ".join([*pieces, b'"kinds": ' + plain_json(kinds)])
 
