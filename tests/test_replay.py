@@ -462,7 +462,7 @@ def test_a_picture_that_is_near_but_not_the_recorded_one_is_different(
     """Only what stands in the shard unchanged and without loss tells how far apart two machines are."""
     copy = copied(made, tmp_path)
     change_json(
-        copy / "clean-0.tar", "in/0-p00000", lambda details: details["digests"].update(degraded="0" * 32)
+        copy / "clean-0.tar", "in/0-p00000", lambda details: details["digests"].update(degraded="xxh3:" + "0" * 32)
     )  # the shard's picture is the one that is made again, and neither is the recorded one
     assert replay("--shard", copy / "clean-0.tar", "--key", "in/0-p00000")[0] == 6
 
