@@ -130,7 +130,7 @@ def read_pair(index: RecordIndex, number: int) -> RecordedPair:
     """A pair with its JSON.
 
     Raises:
-        ConfigurationError: it can't be read, is no pair, or was made before pairs carried digests.
+        ConfigurationError: it can't be read, is no pair, or was made before pairs carried digests of this kind.
     """
     part, inside = index.at(number)
     key = str(part.keys[inside])

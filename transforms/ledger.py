@@ -42,7 +42,8 @@ class Ledger:
 
     def to_dict(self) -> dict[str, Any]:
         """The ledger as `read_ledger` gives it."""
-        return self._but_records() | {"records": self.records}
+        others: dict[str, Any] = spell_infinities(self._but_records())
+        return others | {"records": self.records}
 
     def to_json(self) -> bytes:
         plain = self._but_records() | {"tallies": packed_tallies(self.tallies)}
@@ -50,9 +51,7 @@ class Ledger:
         return b"{%s}\n" % b", ".join(b'"%s": %s' % (name.encode(), entries[name]) for name in sorted(entries))
 
     def _but_records(self) -> dict[str, Any]:
-        others = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "records"}
-        spelled: dict[str, Any] = spell_infinities(others)
-        return spelled
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "records"}
 
 
 def ledger_name(unit_name: str) -> str:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transforms.allocator import give_back_freed_memory
 from transforms.dead_letters import Failure, failed_name, read_dead_letters, write_dead_letters
 from transforms.earlier_outputs import EarlierOutputs
 from transforms.errors import Reason, RecordError, UnitError
@@ -94,7 +93,6 @@ def process_unit(
     with store.scratch() as folder, closing(open_sink(plan, store, folder, retried)) as sink:
         run = UnitRun(work, options, job.batch_bytes, progress, folder)
         totals = _consume(run, _records(unit, retried), sink, ledger, keeper)
-        give_back_freed_memory()  # before the ledger and the samples are put together out of what lies between
         with run.times.measure("write"):
             if earlier is not None and plan.kind in SHARD_KINDS:
                 earlier.announce(sink.names())
