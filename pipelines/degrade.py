@@ -36,7 +36,7 @@ from transforms.version import VERSION
 from transforms.work import Finished, Item, Sample, ShardLayout, SinkKind
 
 DAMAGE_METRIC = "psnr[rgb,u8]"
-SLICE_BYTES = 2 * 2**20  # of files; pairs of one picture that are more go to the disk before they go to a shard
+SLICE_BYTES = 2**20  # of files; pairs of one picture that are more go to the disk before they go to a shard
 # Of files, some 250 pairs of 128 x 128: what lies free between them then goes back to the system. It costs 3 ms of a second.
 GIVE_BACK_EVERY_BYTES = 16 * 2**20
 # Of stored samples: so many pairs pass each stage together, so that its code and their samples stay in a core's cache. One by

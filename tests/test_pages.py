@@ -208,6 +208,23 @@ def test_missing_font_files_are_named_with_their_remedy(monkeypatch: pytest.Monk
     assert set(IN_THE_WHEEL) < set(FAMILIES)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_has_every_character_that_stands_on_pages(family: str) -> None:
+    font = pytest.importorskip("fontTools.ttLib", reason="it reads fonts; comes with matplotlib")
+    try:
+        files = font_files(family)
+    except ConfigurationError as missing:
+        pytest.skip(str(missing))
+    prose = Prose(generator(1, "characters"))
+    kinds = (prose.sentence, prose.formula, prose.code, prose.number, prose.name)
+    written = {character for kind in kinds for _ in range(400) for character in kind()} | {"•"}
+    assert len(written) > 80
+    for file in files:
+        with font.TTFont(file, lazy=True) as opened:
+            missing = {character for character in written if ord(character) not in opened.getBestCmap()}
+        assert not missing, file.name
+
+
 def test_the_command_refuses_a_count_of_none(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipelines.pages", "--count", "0", "--output", str(tmp_path / "p.tar")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

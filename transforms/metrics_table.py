@@ -13,8 +13,11 @@ import pyarrow.parquet as pq
 from transforms.errors import ConservatorError
 from transforms.summary import read_figure
 
-# Memory depends on this many rows, never on the number of records.
-ROWS_PER_GROUP = 8192
+# Memory depends on this many rows, never on the number of records. As objects a row takes ten times as much as in Arrow's columns:
+# only so many wait as such.
+ROWS_PER_GROUP, _ROWS_PER_BATCH = 4096, 512
+# Columns that say the same again and again. A dictionary of keys or figures makes the file larger, and its writer take 8 MiB more.
+_REPEATING = ("unit", "notes.list.element")
 _NUMBERS = {"index": pa.int64(), "width": pa.int32(), "height": pa.int32(), "channels": pa.int8(), "bits": pa.int8()}
 
 
@@ -30,8 +33,9 @@ class MetricsTable:
         fields = [("unit", pa.string()), ("key", pa.string()), *_NUMBERS.items()]
         fields += [(name, pa.float64()) for name in sorted(metric_names)]
         self._schema = pa.schema([*fields, ("notes", pa.list_(pa.string()))])
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=list(_REPEATING))
         self._pending: list[dict[str, Any]] = []
+        self._batches: list[pa.RecordBatch] = []
         self.rows = 0
 
     def add_ledger(self, ledger: Mapping[str, Any]) -> None:
@@ -42,8 +46,10 @@ class MetricsTable:
         """
         for record in ledger["records"]:
             self._pending.append(self._row(record, ledger["unit"]))
-            if len(self._pending) >= ROWS_PER_GROUP:
-                self._flush()
+            if len(self._pending) == _ROWS_PER_BATCH:
+                self._pack()
+                if len(self._batches) * _ROWS_PER_BATCH >= ROWS_PER_GROUP:
+                    self._flush()
 
     def _row(self, record: Mapping[str, Any], unit: str) -> dict[str, Any]:
         figures = record.get("metrics", {})
@@ -61,10 +67,16 @@ class MetricsTable:
         self.rows += 1
         return row
 
-    def _flush(self) -> None:
+    def _pack(self) -> None:
         if self._pending:
-            self._writer.write_table(pa.Table.from_pylist(self._pending, schema=self._schema))
+            self._batches.append(pa.RecordBatch.from_pylist(self._pending, schema=self._schema))
             self._pending.clear()
+
+    def _flush(self) -> None:
+        """Writes a row group."""
+        if self._batches:
+            self._writer.write_table(pa.Table.from_batches(self._batches).combine_chunks())
+            self._batches.clear()
 
     def __enter__(self) -> MetricsTable:
         return self
@@ -73,6 +85,7 @@ class MetricsTable:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
+            self._pack()
             self._flush()
         self._writer.close()
 

@@ -12,7 +12,10 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import (
+    Image,
+    WebPImagePlugin,  # noqa: F401 - registers itself; else Pillow imports all its forty plugins to find it
+)
 
 from transforms.formats.tar import TarWriter
 from transforms.pictures import Samples, to_u8

@@ -1,55 +1,94 @@
-"""Typefaces by name: TrueType files of the matplotlib wheel and of Debian's fonts-liberation, embedded in every page.
+"""Typefaces by name: TrueType files of the matplotlib wheel and of Debian's font packages, embedded in every page.
 
 Nothing depends on the fonts that a machine happens to have: a family whose files are missing is an error, not another font.
+Each family has every character that `Prose` writes. Designs that share their outlines stand here once (Tinos, Arimo and Cousine
+are Liberation's), so that pages of a family left out of a training are new to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from transforms.errors import ConfigurationError
 
-_DEBIAN = Path("/usr/share/fonts/truetype/liberation")
-# Upright, bold, italic, bold italic.
-FAMILIES: dict[str, tuple[str, str, str, str]] = {
-    "dejavu-sans": ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
-    "dejavu-serif": ("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"),
-    "dejavu-mono": ("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique", "DejaVuSansMono-BoldOblique"),
-    "stix": ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
-    "liberation-sans": (
-        "LiberationSans-Regular", "LiberationSans-Bold", "LiberationSans-Italic", "LiberationSans-BoldItalic",
-    ),
-    "liberation-narrow": (
-        "LiberationSansNarrow-Regular", "LiberationSansNarrow-Bold", "LiberationSansNarrow-Italic",
-        "LiberationSansNarrow-BoldItalic",
-    ),
-    "liberation-serif": (
-        "LiberationSerif-Regular", "LiberationSerif-Bold", "LiberationSerif-Italic", "LiberationSerif-BoldItalic",
-    ),
-    "liberation-mono": (
-        "LiberationMono-Regular", "LiberationMono-Bold", "LiberationMono-Italic", "LiberationMono-BoldItalic",
-    ),
-}  # fmt: skip
-IN_THE_WHEEL = ("dejavu-sans", "dejavu-serif", "dejavu-mono", "stix")
-MONOSPACED = ("dejavu-mono", "liberation-mono")
+_DEBIAN = Path("/usr/share/fonts/truetype")
+_WHEEL = "matplotlib"
 
 
-def font_files(family: str) -> tuple[Path, ...]:
+@dataclass(frozen=True)
+class Family:
+    """Four files of one typeface.
+
+    Attributes:
+        source: a package of Debian's, or the matplotlib wheel.
+        folder: where the package puts the files, below `/usr/share/fonts/truetype`.
+        names: upright, bold, italic, bold italic; without `.ttf`.
+        monospaced: whether all letters are as wide.
+    """
+
+    source: str
+    folder: str
+    names: tuple[str, str, str, str]
+    monospaced: bool = False
+
+
+def _styles(stem: str, upright: str = "-Regular", italic: str = "Italic") -> tuple[str, str, str, str]:
+    return (f"{stem}{upright}", f"{stem}-Bold", f"{stem}-{italic}", f"{stem}-Bold{italic}")
+
+
+def _free(stem: str) -> tuple[str, str, str, str]:
+    return (stem, f"{stem}Bold", f"{stem}Oblique", f"{stem}BoldOblique")
+
+
+FAMILIES: dict[str, Family] = {
+    "dejavu-sans": Family(_WHEEL, "", _styles("DejaVuSans", "", "Oblique")),
+    "dejavu-serif": Family(_WHEEL, "", _styles("DejaVuSerif", "")),
+    "dejavu-mono": Family(_WHEEL, "", _styles("DejaVuSansMono", "", "Oblique"), monospaced=True),
+    "stix": Family(_WHEEL, "", ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta")),
+    "liberation-sans": Family("fonts-liberation", "liberation", _styles("LiberationSans")),
+    "liberation-narrow": Family("fonts-liberation", "liberation", _styles("LiberationSansNarrow")),
+    "liberation-serif": Family("fonts-liberation", "liberation", _styles("LiberationSerif")),
+    "liberation-mono": Family("fonts-liberation", "liberation", _styles("LiberationMono"), monospaced=True),
+    "carlito": Family("fonts-crosextra-carlito", "crosextra", _styles("Carlito")),
+    "dejavu-sans-condensed": Family("fonts-dejavu-extra", "dejavu", _styles("DejaVuSansCondensed", "", "Oblique")),
+    "dejavu-serif-condensed": Family("fonts-dejavu-extra", "dejavu", _styles("DejaVuSerifCondensed", "")),
+    "free-mono": Family("fonts-freefont-ttf", "freefont", _free("FreeMono"), monospaced=True),
+    "free-sans": Family("fonts-freefont-ttf", "freefont", _free("FreeSans")),
+    "gentium": Family("fonts-sil-gentiumplus", "gentiumplus", _styles("GentiumPlus")),
+    "gentium-book": Family("fonts-sil-gentiumplus", "gentiumplus", _styles("GentiumBookPlus")),
+    "hack": Family("fonts-hack", "hack", _styles("Hack"), monospaced=True),
+    "jetbrains-mono": Family("fonts-jetbrains-mono", "jetbrains-mono", _styles("JetBrainsMono"), monospaced=True),
+    "lato": Family("fonts-lato", "lato", _styles("Lato")),
+    "noto-sans": Family("fonts-noto-core", "noto", _styles("NotoSans")),
+    "noto-serif": Family("fonts-noto-core", "noto", _styles("NotoSerif")),
+    "noto-serif-display": Family("fonts-noto-core", "noto", _styles("NotoSerifDisplay")),
+    "open-sans": Family("fonts-open-sans", "open-sans", _styles("OpenSans")),
+    "roboto": Family("fonts-roboto-unhinted", "roboto/unhinted/RobotoTTF", _styles("Roboto")),
+    "roboto-condensed": Family("fonts-roboto-unhinted", "roboto/unhinted", _styles("RobotoCondensed")),
+    "vollkorn": Family("fonts-vollkorn", "vollkorn", _styles("Vollkorn")),
+}
+IN_THE_WHEEL = tuple(name for name, family in FAMILIES.items() if family.source == _WHEEL)
+MONOSPACED = tuple(name for name, family in FAMILIES.items() if family.monospaced)
+
+
+def font_files(name: str) -> tuple[Path, ...]:
     """The family's four files.
 
     Raises:
         ConfigurationError: unknown family, or files that are not here.
     """
-    if family not in FAMILIES:
-        raise ConfigurationError(f"no font family {family!r}; expected some of {', '.join(FAMILIES)}")
-    for folder in _folders():
-        files = tuple(folder / f"{name}.ttf" for name in FAMILIES[family])
+    family = FAMILIES.get(name)
+    if family is None:
+        raise ConfigurationError(f"no font family {name!r}; expected some of {', '.join(FAMILIES)}")
+    for folder in _folders(family):
+        files = tuple(folder / f"{style}.ttf" for style in family.names)
         if all(file.is_file() for file in files):
             return files
-    remedy = "pip install matplotlib" if family in IN_THE_WHEEL else "apt-get install fonts-liberation"
-    raise ConfigurationError(f"the files of the font family {family!r} are not here; {remedy}")
+    remedy = f"pip install {_WHEEL}" if family.source == _WHEEL else f"apt-get install {family.source}"
+    raise ConfigurationError(f"the files of the font family {name!r} are not here; {remedy}")
 
 
 def register(family: str) -> str:
@@ -65,8 +104,10 @@ def register(family: str) -> str:
     return family
 
 
-def _folders() -> Iterator[Path]:
-    found = find_spec("matplotlib")
+def _folders(family: Family) -> Iterator[Path]:
+    if family.source != _WHEEL:
+        yield _DEBIAN / family.folder
+        return
+    found = find_spec(_WHEEL)
     if found is not None and found.submodule_search_locations:
         yield Path(found.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
-    yield _DEBIAN

@@ -20,6 +20,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from material import photographs
@@ -30,6 +31,7 @@ from transforms.formats.tar import TarWriter
 RECIPE, SIZE = "text-deblur", 128
 RATE_BAR, SPEEDUP_BAR, GROWTH_BAR, ONE_PICTURE_BAR = 0.6, 1.85, 1.1, 1.25
 MILLION = 1_000_000
+CODECS = ("png", "webp", "npy")
 
 
 def clean_shards(folder: Path, pictures: int, shards: int) -> Path:
@@ -65,10 +67,12 @@ def size_of(folder: Path) -> int:
     return sum(tar.stat().st_size for tar in folder.glob("*.tar"))
 
 
-def against_codecs(shards: Path, scratch: Path, pairs: int, patches: int, rounds: int) -> bool:
-    """Prints a table over the codecs; whether PNG meets its bar."""
+def against_codecs(
+    shards: Path, scratch: Path, pairs: int, patches: int, rounds: int, codecs: Sequence[str] = CODECS
+) -> bool:
+    """Prints a table over the codecs; whether PNG, where it is among them, meets its bar."""
     rows, ratios = [], {}
-    for codec in ("png", "webp", "npy"):
+    for codec in codecs:
         loops, jobs = [], []
         for number in range(rounds):
             loops.append(plain_loop(shards, scratch / "loop", patches, codec))
@@ -83,6 +87,8 @@ def against_codecs(shards: Path, scratch: Path, pairs: int, patches: int, rounds
         )
     print(f"\n{RECIPE}, {SIZE} x {SIZE} colour, {pairs} pairs, one worker, median of {rounds} rounds")
     table(("codec", "loop pairs/s", "degrade pairs/s", "ratio", "kB a pair"), rows)
+    if "png" not in ratios:
+        return True
     return verdict("rate with PNG / decode + crop + encode alone", ratios["png"], RATE_BAR, at_most=False)
 
 
@@ -144,6 +150,7 @@ def main() -> int:
     parser.add_argument("--worker_pairs", type=int, default=50_000, help="of the runs with one and two workers")
     parser.add_argument("--pairs", type=int, default=50_000, help="of the long run")
     parser.add_argument("--only", choices=("codecs", "workers", "memory"), help="one part of the benchmark")
+    parser.add_argument("--codecs", nargs="+", choices=CODECS, default=CODECS, help="of the first part")
     arguments = parser.parse_args()
     met = []
     with tempfile.TemporaryDirectory(prefix="bench-degrade-") as name:
@@ -151,7 +158,7 @@ def main() -> int:
         shards = clean_shards(folder / "clean", arguments.pictures, arguments.shards)
         pairs = arguments.pictures * arguments.patches
         if arguments.only in (None, "codecs"):
-            met.append(against_codecs(shards, folder, pairs, arguments.patches, arguments.rounds))
+            met.append(against_codecs(shards, folder, pairs, arguments.patches, arguments.rounds, arguments.codecs))
         if arguments.only in (None, "workers"):
             met.append(two_workers(shards, folder, arguments.pictures, arguments.worker_pairs, 1))
         if arguments.only in (None, "memory"):
