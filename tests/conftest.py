@@ -53,6 +53,14 @@ def negative_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def shard(tmp_path: Path, photo: NDArray[np.uint8]) -> Path:
+    """A tar of six small pictures, for pairs to be made of."""
+    from pair_kit import crops, png, write_tar
+
+    return write_tar(tmp_path / "in" / "s.tar", {f"{key}.png": png(crop) for key, crop in crops(photo, 6).items()})
+
+
 CHANGES = ("replace", "remove", "unlink")  # of os: how an output on this machine changes
 
 

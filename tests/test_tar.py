@@ -162,3 +162,25 @@ def test_split_is_webdatasets_rule(folders: list[str], fields: list[str]) -> Non
     theirs = webdataset.tariterators.base_plus_ext(name)
     key, field = split_member_name(name)
     assert (key, field) == (theirs[0], theirs[1].lower())
+
+
+def test_our_tars_are_those_of_tarfile(tmp_path: Path) -> None:
+    names = [
+        "a.png",
+        "x/" * 30 + "b.json",
+        "ü.png",
+        "n" * 98 + ".p",
+        "n" * 150 + ".png",
+        "d" * 60 + "/" + "e" * 60 + ".p",
+    ]
+    with (
+        TarWriter(tmp_path / "ours.tar") as ours,
+        tarfile.open(tmp_path / "theirs.tar", "w", format=tarfile.PAX_FORMAT) as theirs,
+    ):
+        for number, name in enumerate(names):
+            data = bytes(number * 300)
+            ours.write(name, data)
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(data), 0o644
+            theirs.addfile(info, io.BytesIO(data))
+    assert (tmp_path / "ours.tar").read_bytes() == (tmp_path / "theirs.tar").read_bytes()
