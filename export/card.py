@@ -10,6 +10,8 @@ Each entry's key starts with `conservator.` and its value is JSON:
     size_multiple     height and width must be multiples of it
     receptive_field   pixels; half of it, rounded down, is the halo of a tile
     value_range       [0, 1]
+    bytes_per_pixel   what the network's tensors take at the most while it runs, over the pixels of its input; absent from
+                      cards of before
     card              everything else: network, training, measured quality, licence, versions
 
 A file is identified by the SHA-256 of its bytes, card included. `card.graph_sha256` is that of graph and weights alone:
@@ -29,6 +31,7 @@ from transforms.errors import ConfigurationError
 from transforms.storage import read_bytes
 
 PREFIX = "conservator."
+_OPTIONAL = ("enlarge", "bytes_per_pixel")
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,12 @@ class ModelCard:
     receptive_field: int
     value_range: tuple[float, float] = (0.0, 1.0)
     enlarge: Mapping[str, Any] | None = None
+    bytes_per_pixel: int | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def to_metadata(self) -> dict[str, str]:
         """Entries for `metadata_props`."""
-        said = {name: value for name, value in asdict(self).items() if name != "enlarge" or value is not None}
+        said = {name: value for name, value in asdict(self).items() if name not in _OPTIONAL or value is not None}
         return {PREFIX + name: json.dumps(value, sort_keys=True, ensure_ascii=False) for name, value in said.items()}
 
     @classmethod
@@ -58,7 +62,7 @@ class ModelCard:
         Raises:
             ConfigurationError: an entry is missing or no JSON.
         """
-        names = [each.name for each in fields(cls) if each.name != "enlarge" or PREFIX + each.name in metadata]
+        names = [each.name for each in fields(cls) if each.name not in _OPTIONAL or PREFIX + each.name in metadata]
         missing = [PREFIX + name for name in names if PREFIX + name not in metadata]
         if missing:
             raise ConfigurationError(

@@ -27,6 +27,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.card import ModelCard
 from export.onnx_file import forget_source, graph_sha256, set_card, write_model
+from export.working_memory import bytes_per_pixel
 from models.checkpoint import Progress, load_network, load_progress
 from models.networks import build_network
 from models.networks.cascade import KERNEL, Cascade
@@ -236,6 +237,7 @@ def _card(network: RestorationNetwork, progress: Progress, model: onnx.ModelProt
         scale=network.scale,
         size_multiple=network.size_multiple,
         receptive_field=network.receptive_field,
+        bytes_per_pixel=bytes_per_pixel(model, channels, network.size_multiple, network.min_size),
         card={
             "network": progress.recipe["network"],
             **facts_of_export(network, progress, model, error, LICENCE),

@@ -15,6 +15,7 @@ from export.card import ModelCard
 from export.half_precision import to_float16
 from export.onnx_file import cpu_session, graph_sha256, set_card, write_model
 from export.quantise import Samples, to_int8
+from export.working_memory import bytes_per_pixel
 from models.recipes import Pair, load_recipe
 from models.training_data import CleanPicture, first_by_hash, load_pictures
 from transforms.errors import ConfigurationError
@@ -174,4 +175,5 @@ def _quality(model: onnx.ModelProto, gate: Gate, card: ModelCard) -> float:
 def _twin_card(card: ModelCard, twin: onnx.ModelProto, facts: Mapping[str, Any]) -> ModelCard:
     kept = {name: value for name, value in card.card.items() if name != "parity_max_abs_error"}
     about = {**kept, "measured": [], "graph_sha256": graph_sha256(twin), "quantisation": dict(facts)}
-    return replace(card, name=card.name + FORMATS[facts["arithmetic"]][1], card=about)
+    heaviness = bytes_per_pixel(twin, card.channels, card.size_multiple)
+    return replace(card, name=card.name + FORMATS[facts["arithmetic"]][1], bytes_per_pixel=heaviness, card=about)

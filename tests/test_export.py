@@ -21,6 +21,7 @@ from export.card import Measured, ModelCard, read_card
 from export.onnx_export import check_parity, export, fold_batch_norm, to_onnx
 from export.onnx_file import add_measured, graph_sha256
 from export.quality import measure, measure_into_card
+from export.working_memory import bytes_per_pixel
 from models.checkpoint import load_network, load_progress, save_checkpoint
 from models.networks import build_network
 from models.training import TrainingOptions, train
@@ -176,6 +177,16 @@ def test_the_card_tells_how_the_model_was_made(exported: Path) -> None:
     assert card.card["training"]["command"] == RECIPE.command
     assert card.card["training"]["recipe"]["degradation"] == "cdncnn-25"
     assert card.card["measured"] == []
+
+
+def test_the_card_tells_what_a_pixel_takes(exported: Path) -> None:
+    """Two maps of 64 features, before and after a convolution or its ReLU, and the input, which the residual needs in the end."""
+    assert read_card(str(exported)).bytes_per_pixel == 4 * (2 * 64 + 3)
+    model = onnx.load(exported)
+    model.graph.output.append(
+        onnx.ValueInfoProto(name=model.graph.node[0].output[0])
+    )  # one more map that lives to the end
+    assert bytes_per_pixel(model, 3) == 4 * (3 * 64 + 3)
 
 
 def test_every_metadata_value_is_json(exported: Path) -> None:

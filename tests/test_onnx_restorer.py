@@ -697,6 +697,18 @@ def test_an_empty_call_and_pictures_of_all_kinds_at_once(save: Callable[..., str
         assert (restored.samples.shape, restored.samples.dtype) == (picture.shape, picture.dtype)
 
 
+def test_a_heavy_network_has_smaller_tiles_by_default(save: Callable[..., str]) -> None:
+    """100 kB for each pixel: 1.5 GiB are 126 x 126 of them. What was asked for is not changed."""
+    light, heavy = (save(plain, **said) for said in ({}, {"bytes_per_pixel": 100_000}))
+    assert OnnxRestorerFactory(light).load().describe()["tile"] == [512, 512]
+    assert OnnxRestorerFactory(heavy).load().describe()["tile"] == [126, 126]
+    assert OnnxRestorerFactory(heavy, tile=300).load().describe()["tile"] == [300, 300]
+    picture = noise(300, 200, 3)
+    few, many = (restore_one(OnnxRestorerFactory(model).load(), picture) for model in (light, heavy))
+    assert many.notes["tiles"] > few.notes["tiles"] == 1
+    np.testing.assert_array_equal(many.samples, few.samples)
+
+
 @pytest.mark.data
 def test_a_published_network_of_fixed_size(data_dir: Path) -> None:
     """ESPCN from the ONNX tutorials: luma only, 224 x 224, three times larger."""

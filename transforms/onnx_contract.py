@@ -12,6 +12,7 @@ Each value of the metadata is JSON:
     color           "gray", "rgb" or "bgr"; "luma": the Y of BT.601 in [16/255, 235/255], chroma is left or interpolated
     enlarge         what is done to luma before the network sees it, if anything (`transforms.enlargement`):
                     {"factor": 3, "kernel": "matlab_bicubic"}; with "shrink", a kernel that brings the result to `scale`
+    bytes_per_pixel what the network's tensors take at the most while it runs, over the pixels of its input
     purpose         string, for people: "denoise sigma 25"
     card            object, for people: training recipe, measured quality, ...
 """
@@ -52,6 +53,7 @@ class Declared:
     value_range: tuple[float, float] = (0.0, 1.0)
     color: str | None = None
     enlarge: Enlargement | None = None
+    bytes_per_pixel: int | None = None
     purpose: str | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
 
@@ -193,6 +195,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "value_range": _range,
     "color": _color,
     "enlarge": Enlargement.from_json,
+    "bytes_per_pixel": _positive,
     "purpose": _text,
     "card": _card,
 }

@@ -12,6 +12,7 @@ pixel is ever taken from anywhere but its own tile's result.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,9 @@ from transforms.tiling import AxisRules, round_up
 TILE = 512
 TILE_OF_DEEP_NETWORKS = 768
 DEEP_HALO = 13
+# Of a network's tensors while it runs, where its card says what they take: a worker then stays below 2 GB. A network that keeps 64
+# features for each pixel takes 0.3 GB of a tile of 768; sparse coding with 256 atoms would take 3.4 GB.
+WORKING_BYTES = 3 * 2**29
 # Out of memory does not go below this.
 SMALLEST_TILE = 32
 # Larger batches gain nothing on the CPU and cost memory.
@@ -285,6 +289,8 @@ class OnnxRestorer:
     def _default_tile(self) -> int:
         halo = self._network.field.halo or 0
         usual = int((TILE if halo < DEEP_HALO else TILE_OF_DEEP_NETWORKS) / self._growth)
+        if heaviness := self._network.contract.declared.bytes_per_pixel:
+            usual = min(usual, math.isqrt(WORKING_BYTES // heaviness))
         return max(usual, 4 * halo, self._smallest_tile)
 
     @cached_property
