@@ -11,7 +11,7 @@ Each entry's key starts with `conservator.` and its value is JSON:
     receptive_field   pixels; half of it, rounded down, is the halo of a tile
     value_range       [0, 1]
     bytes_per_pixel   what the network's tensors take at the most while it runs, over the pixels of its input; absent from
-                      cards of before
+                      older cards
     card              everything else: network, training, measured quality, licence, versions
 
 A file is identified by the SHA-256 of its bytes, card included. `card.graph_sha256` is that of graph and weights alone:

@@ -175,5 +175,6 @@ def _quality(model: onnx.ModelProto, gate: Gate, card: ModelCard) -> float:
 def _twin_card(card: ModelCard, twin: onnx.ModelProto, facts: Mapping[str, Any]) -> ModelCard:
     kept = {name: value for name, value in card.card.items() if name != "parity_max_abs_error"}
     about = {**kept, "measured": [], "graph_sha256": graph_sha256(twin), "quantisation": dict(facts)}
-    heaviness = bytes_per_pixel(twin, card.channels, card.size_multiple)
+    # onnxruntime's CPU computes float16 convolutions in float32: its twin is not lighter there.
+    heaviness = max(card.bytes_per_pixel or 0, bytes_per_pixel(twin, card.channels, card.size_multiple))
     return replace(card, name=card.name + FORMATS[facts["arithmetic"]][1], bytes_per_pixel=heaviness, card=about)

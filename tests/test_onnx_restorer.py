@@ -706,6 +706,8 @@ def test_a_heavy_network_has_smaller_tiles_by_default(save: Callable[..., str]) 
     picture = noise(300, 200, 3)
     few, many = (restore_one(OnnxRestorerFactory(model).load(), picture) for model in (light, heavy))
     assert many.notes["tiles"] > few.notes["tiles"] == 1
+    restorer = OnnxRestorerFactory(heavy).load()
+    assert [restorer._capacity((side, side)) for side in (126, 80, 60)] == [1, 2, 4]
     np.testing.assert_array_equal(many.samples, few.samples)
 
 

@@ -612,6 +612,7 @@ def test_a_report_goes_to_any_file_system() -> None:
 
 def test_memory_does_not_grow_with_the_records(store: OutputStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_table, "ROWS_PER_GROUP", 256)
+    monkeypatch.setattr(metrics_table, "_ROWS_PER_BATCH", 100)
 
     def run(units: int) -> Iterator[dict[str, Any]]:
         for unit in range(units):

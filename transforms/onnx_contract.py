@@ -12,7 +12,8 @@ Each value of the metadata is JSON:
     color           "gray", "rgb" or "bgr"; "luma": the Y of BT.601 in [16/255, 235/255], chroma is left or interpolated
     enlarge         what is done to luma before the network sees it, if anything (`transforms.enlargement`):
                     {"factor": 3, "kernel": "matlab_bicubic"}; with "shrink", a kernel that brings the result to `scale`
-    bytes_per_pixel what the network's tensors take at the most while it runs, over the pixels of its input
+    bytes_per_pixel what the network's tensors take at the most while it runs, over the pixels of its input; may be
+                    absent
     purpose         string, for people: "denoise sigma 25"
     card            object, for people: training recipe, measured quality, ...
 """

@@ -38,8 +38,9 @@ from transforms.tiling import AxisRules, round_up
 TILE = 512
 TILE_OF_DEEP_NETWORKS = 768
 DEEP_HALO = 13
-# Of a network's tensors while it runs, where its card says what they take: a worker then stays below 2 GB. A network that keeps 64
-# features for each pixel takes 0.3 GB of a tile of 768; sparse coding with 256 atoms would take 3.4 GB.
+# Of a network's tensors while it runs, where its card says what they take: a batch of tiles takes no more, and a worker
+# stays below 2 GB. A network that keeps 64 features for each pixel takes 0.3 GB for a tile of 768; sparse coding with 256 atoms
+# would take 3.5.
 WORKING_BYTES = 3 * 2**29
 # Out of memory does not go below this.
 SMALLEST_TILE = 32
@@ -242,9 +243,13 @@ class OnnxRestorer:
             self._run_tiles(queue)
 
     def _capacity(self, size: tuple[int, int]) -> int:
-        if not self._on_cpu:
-            return self._batch
-        return max(1, min(self._batch, int(CPU_PIXELS_PER_RUN / (size[0] * size[1] * self._growth**2))))
+        """How many tiles of a size make one batch."""
+        pixels, most = size[0] * size[1], self._batch
+        if heaviness := self._network.contract.declared.bytes_per_pixel:
+            most = min(most, WORKING_BYTES // (heaviness * pixels))
+        if self._on_cpu:
+            most = min(most, int(CPU_PIXELS_PER_RUN / (pixels * self._growth**2)))
+        return max(1, most)
 
     @property
     def _growth(self) -> int | Fraction:
@@ -290,7 +295,7 @@ class OnnxRestorer:
         halo = self._network.field.halo or 0
         usual = int((TILE if halo < DEEP_HALO else TILE_OF_DEEP_NETWORKS) / self._growth)
         if heaviness := self._network.contract.declared.bytes_per_pixel:
-            usual = min(usual, math.isqrt(WORKING_BYTES // heaviness))
+            usual = min(usual, max(SMALLEST_TILE, math.isqrt(WORKING_BYTES // heaviness)))
         return max(usual, 4 * halo, self._smallest_tile)
 
     @cached_property

@@ -1,8 +1,9 @@
 """Typefaces by name: TrueType files of the matplotlib wheel and of Debian's font packages, embedded in every page.
 
 Nothing depends on the fonts that a machine happens to have: a family whose files are missing is an error, not another font.
-Each family has every character that `Prose` writes. Designs that share their outlines stand here once (Tinos, Arimo and Cousine
-are Liberation's), so that pages of a family left out of a training are new to it.
+Each family has every character that `Prose` writes. Copies are left out (Tinos, Arimo and Cousine are Liberation's), but some
+families are kin: condensed cuts (Sans Narrow is a narrowed Liberation Sans), DejaVu Mono and Hack, Carlito and Lato, the two
+Gentiums. Pages are new to a network only where no kin of their family was in its training.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Family:
         source: a package of Debian's, or the matplotlib wheel.
         folder: where the package puts the files, below `/usr/share/fonts/truetype`.
         names: upright, bold, italic, bold italic; without `.ttf`.
-        monospaced: whether all letters are as wide.
+        monospaced: whether all letters are equally wide.
     """
 
     source: str
@@ -35,40 +36,40 @@ class Family:
     monospaced: bool = False
 
 
-def _styles(stem: str, upright: str = "-Regular", italic: str = "Italic") -> tuple[str, str, str, str]:
+def _style_names(stem: str, upright: str = "-Regular", italic: str = "Italic") -> tuple[str, str, str, str]:
     return (f"{stem}{upright}", f"{stem}-Bold", f"{stem}-{italic}", f"{stem}-Bold{italic}")
 
 
-def _free(stem: str) -> tuple[str, str, str, str]:
+def _freefont_names(stem: str) -> tuple[str, str, str, str]:
     return (stem, f"{stem}Bold", f"{stem}Oblique", f"{stem}BoldOblique")
 
 
 FAMILIES: dict[str, Family] = {
-    "dejavu-sans": Family(_WHEEL, "", _styles("DejaVuSans", "", "Oblique")),
-    "dejavu-serif": Family(_WHEEL, "", _styles("DejaVuSerif", "")),
-    "dejavu-mono": Family(_WHEEL, "", _styles("DejaVuSansMono", "", "Oblique"), monospaced=True),
+    "dejavu-sans": Family(_WHEEL, "", _style_names("DejaVuSans", "", "Oblique")),
+    "dejavu-serif": Family(_WHEEL, "", _style_names("DejaVuSerif", "")),
+    "dejavu-mono": Family(_WHEEL, "", _style_names("DejaVuSansMono", "", "Oblique"), monospaced=True),
     "stix": Family(_WHEEL, "", ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta")),
-    "liberation-sans": Family("fonts-liberation", "liberation", _styles("LiberationSans")),
-    "liberation-narrow": Family("fonts-liberation", "liberation", _styles("LiberationSansNarrow")),
-    "liberation-serif": Family("fonts-liberation", "liberation", _styles("LiberationSerif")),
-    "liberation-mono": Family("fonts-liberation", "liberation", _styles("LiberationMono"), monospaced=True),
-    "carlito": Family("fonts-crosextra-carlito", "crosextra", _styles("Carlito")),
-    "dejavu-sans-condensed": Family("fonts-dejavu-extra", "dejavu", _styles("DejaVuSansCondensed", "", "Oblique")),
-    "dejavu-serif-condensed": Family("fonts-dejavu-extra", "dejavu", _styles("DejaVuSerifCondensed", "")),
-    "free-mono": Family("fonts-freefont-ttf", "freefont", _free("FreeMono"), monospaced=True),
-    "free-sans": Family("fonts-freefont-ttf", "freefont", _free("FreeSans")),
-    "gentium": Family("fonts-sil-gentiumplus", "gentiumplus", _styles("GentiumPlus")),
-    "gentium-book": Family("fonts-sil-gentiumplus", "gentiumplus", _styles("GentiumBookPlus")),
-    "hack": Family("fonts-hack", "hack", _styles("Hack"), monospaced=True),
-    "jetbrains-mono": Family("fonts-jetbrains-mono", "jetbrains-mono", _styles("JetBrainsMono"), monospaced=True),
-    "lato": Family("fonts-lato", "lato", _styles("Lato")),
-    "noto-sans": Family("fonts-noto-core", "noto", _styles("NotoSans")),
-    "noto-serif": Family("fonts-noto-core", "noto", _styles("NotoSerif")),
-    "noto-serif-display": Family("fonts-noto-core", "noto", _styles("NotoSerifDisplay")),
-    "open-sans": Family("fonts-open-sans", "open-sans", _styles("OpenSans")),
-    "roboto": Family("fonts-roboto-unhinted", "roboto/unhinted/RobotoTTF", _styles("Roboto")),
-    "roboto-condensed": Family("fonts-roboto-unhinted", "roboto/unhinted", _styles("RobotoCondensed")),
-    "vollkorn": Family("fonts-vollkorn", "vollkorn", _styles("Vollkorn")),
+    "liberation-sans": Family("fonts-liberation", "liberation", _style_names("LiberationSans")),
+    "liberation-narrow": Family("fonts-liberation", "liberation", _style_names("LiberationSansNarrow")),
+    "liberation-serif": Family("fonts-liberation", "liberation", _style_names("LiberationSerif")),
+    "liberation-mono": Family("fonts-liberation", "liberation", _style_names("LiberationMono"), monospaced=True),
+    "carlito": Family("fonts-crosextra-carlito", "crosextra", _style_names("Carlito")),
+    "dejavu-sans-condensed": Family("fonts-dejavu-extra", "dejavu", _style_names("DejaVuSansCondensed", "", "Oblique")),
+    "dejavu-serif-condensed": Family("fonts-dejavu-extra", "dejavu", _style_names("DejaVuSerifCondensed", "")),
+    "free-mono": Family("fonts-freefont-ttf", "freefont", _freefont_names("FreeMono"), monospaced=True),
+    "free-sans": Family("fonts-freefont-ttf", "freefont", _freefont_names("FreeSans")),
+    "gentium": Family("fonts-sil-gentiumplus", "gentiumplus", _style_names("GentiumPlus")),
+    "gentium-book": Family("fonts-sil-gentiumplus", "gentiumplus", _style_names("GentiumBookPlus")),
+    "hack": Family("fonts-hack", "hack", _style_names("Hack"), monospaced=True),
+    "jetbrains-mono": Family("fonts-jetbrains-mono", "jetbrains-mono", _style_names("JetBrainsMono"), monospaced=True),
+    "lato": Family("fonts-lato", "lato", _style_names("Lato")),
+    "noto-sans": Family("fonts-noto-core", "noto", _style_names("NotoSans")),
+    "noto-serif": Family("fonts-noto-core", "noto", _style_names("NotoSerif")),
+    "noto-serif-display": Family("fonts-noto-core", "noto", _style_names("NotoSerifDisplay")),
+    "open-sans": Family("fonts-open-sans", "open-sans", _style_names("OpenSans")),
+    "roboto": Family("fonts-roboto-unhinted", "roboto/unhinted/RobotoTTF", _style_names("Roboto")),
+    "roboto-condensed": Family("fonts-roboto-unhinted", "roboto/unhinted", _style_names("RobotoCondensed")),
+    "vollkorn": Family("fonts-vollkorn", "vollkorn", _style_names("Vollkorn")),
 }
 IN_THE_WHEEL = tuple(name for name, family in FAMILIES.items() if family.source == _WHEEL)
 MONOSPACED = tuple(name for name, family in FAMILIES.items() if family.monospaced)
