@@ -33,19 +33,16 @@ def _sizes(model: onnx.ModelProto, images: np.ndarray[tuple[int, ...], np.dtype[
     """Bytes of the input and of every tensor that depends on it."""
     open_model = onnx.ModelProto()
     open_model.CopyFrom(model)
-    given = {value.name for value in model.graph.input} - {weights.name for weights in model.graph.initializer}
-    dependent = set(given)
+    (image,) = {value.name for value in model.graph.input} - {weights.name for weights in model.graph.initializer}
+    dependent = {image}
     for node in model.graph.node:
         if dependent.intersection(node.input):
             dependent.update(filter(None, node.output))
     names = [name for node in model.graph.node for name in node.output if name in dependent]
     del open_model.graph.output[:]
     open_model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    session = cpu_session(open_model)
-    made = session.run(names, {session.get_inputs()[0].name: images})
-    return {name: tensor.nbytes for name, tensor in zip(names, made, strict=True)} | {
-        session.get_inputs()[0].name: images.nbytes
-    }
+    made = cpu_session(open_model).run(names, {image: images})
+    return {image: images.nbytes} | {name: tensor.nbytes for name, tensor in zip(names, made, strict=True)}
 
 
 def _living(model: onnx.ModelProto, sizes: dict[str, int]) -> Iterator[int]:

@@ -1,9 +1,10 @@
-"""Pairs made without an engine: what the tests of their formats, shards and ledgers share."""
+"""Small pictures, tars of them, and pairs made without an engine: what the tests of several files share."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def crops(photo: Array, count: int) -> dict[str, Array]:
     return {f"{n:02d}": photo[30 * n : 30 * n + 48, 20 * n : 20 * n + 56] for n in range(count)}
 
 
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with TarWriter(path) as shard:
         for name, data in members.items():

@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
+from pair_kit import png, write_tar
 from PIL import Image
 from skimage import data as photographs
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -29,12 +30,6 @@ from transforms.pictures import decode, from_float, to_float
 INLINE = ("--runner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner", "--quiet")
 PHOTO: NDArray[np.uint8] = photographs.astronaut()[100:148, 60:116]
 Array = NDArray[Any]
-
-
-def png(pixels: Array) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def crops(count: int) -> dict[str, Array]:
@@ -52,14 +47,6 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return folder
-
-
-def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TarWriter(path) as shard:
-        for name, data in members.items():
-            shard.write(name, data)
-    return path
 
 
 @pytest.fixture

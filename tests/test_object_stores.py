@@ -21,6 +21,7 @@ import fsspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pair_kit import png
 from PIL import Image
 
 from pipelines.main import main
@@ -104,12 +105,6 @@ def bucket(server: str, request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     yield Bucket(client, name, server)
     fsspec.config.conf.pop("s3")
     client.close()
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def shard_of(photo: NDArray[np.uint8], number: int, tmp_path: Path) -> bytes:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
-from PIL import Image
+from pair_kit import png, write_tar
 
 from pipelines.main import main
 from pipelines.replay_sources import SearchedTar
 from transforms.errors import RecordError
 from transforms.formats.arrow import read_arrow
-from transforms.formats.tar import TarWriter, read_tar
+from transforms.formats.tar import read_tar
 from transforms.pictures import decode
 from transforms.raw_arrays import npy_array, npy_bytes
 from transforms.value_range import samples_digest
@@ -43,20 +42,6 @@ degradation:
     - jpeg: {quality: {uniform: [30, 90]}}
     - round_to_8bit
 """
-
-
-def png(pixels: NDArray[Any]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TarWriter(path) as shard:
-        for name, data in members.items():
-            shard.write(name, data)
-    return path
 
 
 def degrade(*words: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import fsspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from pair_kit import png
 
 from pipelines.degrade import DegradeJob
 from pipelines.degrade_flags import degrade_job, plan_degradation
@@ -36,12 +35,6 @@ from transforms.units import Plan, Unit, plan_units
 
 INLINE = ("--runner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner", "--quiet")
 Array = NDArray[Any]
-
-
-def png(pixels: Array) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def crop(photo: Array, number: int) -> Array:

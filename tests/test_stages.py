@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pickle
@@ -32,7 +31,7 @@ from apache_beam.transforms.environments import ExternalEnvironment
 from apache_beam.typehints.decorators import TypeCheckError
 from apache_beam.utils import shared
 from numpy.typing import NDArray
-from PIL import Image
+from pair_kit import png
 
 from pipelines.beam_flags import open_pipeline, parse_beam_flags
 from pipelines.driver import build
@@ -70,12 +69,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory, photo: NDArray[np.uint8]) 
                 crop = photo[40 * shard : 40 * shard + 48, 60 * n : 60 * n + 56]
                 write_record(tar, f"{shard}-{n}", {"png": b"" if (shard, n) == (1, 1) else png(crop)})
     return folder
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def restoring(archive: Path, output: Path, model: Path) -> Run:

@@ -244,9 +244,8 @@ class OnnxRestorer:
 
     def _capacity(self, size: tuple[int, int]) -> int:
         """How many tiles of a size make one batch."""
-        pixels, most = size[0] * size[1], self._batch
-        if heaviness := self._network.contract.declared.bytes_per_pixel:
-            most = min(most, WORKING_BYTES // (heaviness * pixels))
+        pixels = size[0] * size[1]
+        most = min(self._batch, self._pixels_at_once // pixels)
         if self._on_cpu:
             most = min(most, int(CPU_PIXELS_PER_RUN / (pixels * self._growth**2)))
         return max(1, most)
@@ -294,9 +293,13 @@ class OnnxRestorer:
     def _default_tile(self) -> int:
         halo = self._network.field.halo or 0
         usual = int((TILE if halo < DEEP_HALO else TILE_OF_DEEP_NETWORKS) / self._growth)
-        if heaviness := self._network.contract.declared.bytes_per_pixel:
-            usual = min(usual, max(SMALLEST_TILE, math.isqrt(WORKING_BYTES // heaviness)))
+        usual = min(usual, max(SMALLEST_TILE, math.isqrt(self._pixels_at_once)))
         return max(usual, 4 * halo, self._smallest_tile)
+
+    @property
+    def _pixels_at_once(self) -> int:
+        """Of the network's input, at the most; where its card is silent about memory, more than there ever are."""
+        return WORKING_BYTES // (self._network.contract.declared.bytes_per_pixel or 1)
 
     @cached_property
     def _smallest_tile(self) -> int:
