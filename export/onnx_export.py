@@ -37,6 +37,7 @@ from transforms.errors import ConfigurationError
 
 OPSET = 18
 _LARGEST_CONSTANT = 2**24  # values
+FLOAT32_BITS = 24  # of a weight's significand
 TOLERANCE = 1e-4
 PARITY_SHAPES = ((1, 1, 1), (1, 11, 17), (2, 33, 40), (1, 64, 97), (3, 5, 128))  # N, H, W
 LICENCE = "Apache-2.0 for the weights; the pictures they were trained on are research data and are not contained"
@@ -51,7 +52,9 @@ class Exported:
     max_abs_error: float
 
 
-def export(checkpoint: str, output: str, *, name: str = "", scale: int = 0, opset: int = OPSET) -> Exported:
+def export(
+    checkpoint: str, output: str, *, name: str = "", scale: int = 0, weight_bits: int = FLOAT32_BITS, opset: int = OPSET
+) -> Exported:
     """Writes the network of a checkpoint folder as one ONNX file.
 
     Args:
@@ -59,6 +62,8 @@ def export(checkpoint: str, output: str, *, name: str = "", scale: int = 0, opse
         output: path or URL of the file.
         name: of the model in its card; empty: the recipe's.
         scale: of weights for enlarged luma, which may serve several; 0: the only one that the recipe names.
+        weight_bits: significant ones that each weight keeps, 24 all of them, 11 as many as float16 has; the others become zero and
+            the file, as large as before, compresses to about so many of 32.
         opset: at least 17.
 
     Input `degraded` and output `restored` are float32, N x C x H x W, with N, H and W free. A classifier's output has its own
@@ -66,8 +71,8 @@ def export(checkpoint: str, output: str, *, name: str = "", scale: int = 0, opse
 
     Raises:
         ConfigurationError: no checkpoint, more or fewer of them than the scale takes, a scale that the weights are not for, a
-            batch norm that can't be folded, an opset below 17, or an ONNX model that differs from PyTorch by more than 1e-4
-            anywhere. Nothing is written then.
+            batch norm that can't be folded, an opset below 17, or an ONNX model that differs from PyTorch with the same weights
+            by more than 1e-4 anywhere. Nothing is written then.
     """
     if opset < 17:
         raise ConfigurationError(f"opset {opset} is too old; give at least 17")
@@ -81,9 +86,12 @@ def export(checkpoint: str, output: str, *, name: str = "", scale: int = 0, opse
     if passes > 1:
         network = Cascade(stages if len(stages) > 1 else stages * passes, use["enlarge"]["factor"])
     network.eval()
-    model = to_onnx(fold_batch_norm(network), choice["channels"], opset, network.min_size, network.output_name)
-    error = check_parity(model, network, choice["channels"])
+    folded = round_weights(fold_batch_norm(network), weight_bits)
+    model = to_onnx(folded, choice["channels"], opset, network.min_size, network.output_name)
+    error = check_parity(model, network if weight_bits == FLOAT32_BITS else folded, choice["channels"])
     card = _card(network, progress, model, error)
+    if weight_bits < FLOAT32_BITS:
+        card = replace(card, card={**card.card, "weight_bits": weight_bits})
     later = [{"network": run.recipe["network"], "training": _training_facts(run)} for run in runs[1:]]
     facts = {**card.card, "later_stages": later} if later else card.card
     card = replace(card, name=name or card.name, card=facts, **use)
@@ -149,6 +157,18 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
                 sequence[index] = fuse_conv_bn_eval(convolution, norm, transpose=is_transposed)
                 sequence[index + 1] = nn.Identity()
     return folded
+
+
+@torch.no_grad()
+def round_weights(network: nn.Module, bits: int) -> nn.Module:
+    """Rounds every weight, in place, to so many significant bits.
+
+    w = m 2^e, 1/2 <= |m| < 1, becomes round(2^bits m) 2^(e - bits).
+    """
+    for weight in network.parameters() if bits < FLOAT32_BITS else ():
+        mantissa, exponent = torch.frexp(weight)
+        weight.copy_(torch.ldexp(torch.round(mantissa * 2**bits), exponent - bits))
+    return network
 
 
 def to_onnx(

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from export.generator import export_generator
-from export.onnx_export import export
+from export.onnx_export import Exported, export
 from export.twins import Gate, QualityLossError, make_twin
 from models.checkpoint import load_progress
 from models.dictionaries import learn_dictionaries
@@ -57,10 +57,14 @@ def run_export(options: ExportOptions) -> int:
     if load_progress(Path(first)).recipe.get("kind") == GAN_KIND:
         written = export_generator(options.checkpoint, options.output)
     else:
-        written = [export(options.checkpoint, options.output, name=options.name, scale=options.scale)]
+        written = [_exported(options, options.output)]
     for exported in written:
         print(f"written: {exported.path}, at most {exported.max_abs_error:.1e} from PyTorch")
     return 0
+
+
+def _exported(options: ExportOptions, output: str) -> Exported:
+    return export(options.checkpoint, output, name=options.name, scale=options.scale, weight_bits=options.weight_bits)
 
 
 def _run_twin(options: ExportOptions) -> int:
@@ -83,7 +87,7 @@ def _run_twin(options: ExportOptions) -> int:
         source = options.checkpoint
         if not source.endswith(".onnx"):
             source = str(Path(folder) / "float32.onnx")
-            export(options.checkpoint, source, name=options.name, scale=options.scale)
+            _exported(options, source)
         try:
             done = make_twin(source, options.output, options.quantize, gate)
         except QualityLossError as error:

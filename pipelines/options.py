@@ -216,6 +216,12 @@ class ExportOptions:
     output: str = flag("the .onnx file to write")
     name: str = flag("of the model in its card; default: the recipe's", "")
     scale: int = flag("which of its scales, for a network that serves several", 0, minimum=0)
+    weight_bits: int = flag(
+        "significant bits that each weight keeps: 11, as many as float16 has, let the file compress to half",
+        24,
+        minimum=4,
+        maximum=24,
+    )
     quantize: str = flag(
         "write a twin instead, if it restores as well: int8 for CPUs with VNNI, float16 for GPUs",
         "",

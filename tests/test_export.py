@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 from PIL import Image
 from skimage.data import astronaut
 from torch import nn
@@ -99,6 +101,23 @@ def test_nothing_of_the_machine_is_in_the_file(exported: Path) -> None:
 def test_exporting_again_gives_the_same_bytes(checkpoint: Path, exported: Path, tmp_path: Path) -> None:
     export(str(checkpoint), str(tmp_path / "again.onnx"))
     assert (tmp_path / "again.onnx").read_bytes() == exported.read_bytes()
+
+
+def test_rounded_weights_are_nearly_the_same_and_compress_to_half(
+    checkpoint: Path, exported: Path, tmp_path: Path
+) -> None:
+    rounded = export(str(checkpoint), str(tmp_path / "rounded.onnx"), weight_bits=11)
+    assert rounded.card.card["weight_bits"] == 11
+    before, after = (
+        {each.name: numpy_helper.to_array(each) for each in onnx.load(file).graph.initializer}
+        for file in (exported, rounded.path)
+    )
+    assert before.keys() == after.keys()
+    for name, weights in before.items():
+        np.testing.assert_allclose(after[name], weights, rtol=2.0**-11, atol=0)
+        np.testing.assert_array_equal(after[name].view(np.uint32) & 0x1FFF, 0)  # 13 of float32's 23 stored bits
+    kernels = [max((each.values()), key=np.size).tobytes() for each in (before, after)]
+    assert len(zlib.compress(kernels[1])) < 0.65 * len(zlib.compress(kernels[0]))
 
 
 def test_folding_keeps_the_function_and_the_original(checkpoint: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from export.onnx_export import check_parity, to_onnx
 from models.degradation.chains import replay
 from models.networks import build_network
-from models.networks.text_deblur import R18, VARIANTS
+from models.networks.text_deblur import R18, R28, VARIANTS
 from models.pages import PageStyle, write_pages
 from models.recipes import Drawn, load_recipe
 from models.training import TrainingOptions, train
@@ -26,11 +26,18 @@ BLUR = """{kind: degradation, description: one blur, source: none, channels: rgb
   degradation: {sequence: [{gaussian_blur: {sigma: 1.6}}, round_to_8bit]}}"""
 
 
-def block_network(channels: int = 3) -> torch.nn.Module:
-    return build_network("text_deblur", {"channels": channels, "variant": R18})
+def block_network(variant: str, channels: int = 3, *, trained: bool = False) -> torch.nn.Module:
+    """`trained`: what R28 adds begins as zero, which would hide its coarse layers."""
+    network = build_network("text_deblur", {"channels": channels, "variant": variant})
+    if trained and variant == R28:
+        torch.nn.init.normal_(network.coarse.up.weight, std=0.05, generator=torch.Generator().manual_seed(4))
+    return network
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, R18])
+blocks = pytest.mark.parametrize("variant", [R18, R28])
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, R18, R28])
 def test_what_is_left_while_training_is_the_inside_of_what_is_made_in_use(variant: str) -> None:
     network = build_network("text_deblur", {"channels": 1, "variant": variant})
     border, picture = network.training_border, torch.rand(1, 1, 60, 62, generator=torch.Generator().manual_seed(2))
@@ -45,24 +52,45 @@ def test_what_is_left_while_training_is_the_inside_of_what_is_made_in_use(varian
 def test_the_network_of_blocks_has_the_size_of_its_table() -> None:
     sides_and_widths = [(5, 48, 128), *[(3, 128, 128)] * 16, (3, 128, 48)]
     expected = sum(side * side * inputs * outputs + outputs for side, inputs, outputs in sides_and_widths)
-    assert sum(each.numel() for each in block_network().parameters()) == expected == 2_570_416
-    assert block_network().receptive_field == 156
+    assert _size(block_network(R18)) == expected == 2_570_416
+    assert block_network(R18).receptive_field == 156
+    coarse = [(2, 128, 192), *[(3, 192, 192)] * 8, (2, 192, 128)]
+    expected += sum(side * side * inputs * outputs + outputs for side, inputs, outputs in coarse)
+    assert _size(block_network(R28)) == expected == 5_423_088
+    assert block_network(R28).receptive_field == 288
 
 
+def _size(network: torch.nn.Module) -> int:
+    return sum(each.numel() for each in network.parameters())
+
+
+def test_the_weights_of_r18_compute_the_same_in_r28() -> None:
+    small, large = block_network(R18).eval(), block_network(R28).eval()
+    taken = large.load_state_dict(small.state_dict(), strict=False)
+    assert not taken.unexpected_keys
+    assert all(name.startswith("coarse.") for name in taken.missing_keys)
+    page = torch.rand(1, 3, 48, 56, generator=torch.Generator().manual_seed(3))  # whole blocks of both
+    with torch.no_grad():
+        assert torch.equal(small(page), large(page))
+
+
+@blocks
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (13, 8), (64, 97)])
-def test_the_network_of_blocks_takes_any_size(size: tuple[int, int]) -> None:
+def test_the_network_of_blocks_takes_any_size(size: tuple[int, int], variant: str) -> None:
     picture = torch.rand(2, 3, *size)
     with torch.no_grad():
-        assert block_network().eval()(picture).shape == picture.shape
+        assert block_network(variant).eval()(picture).shape == picture.shape
 
 
-def test_the_network_of_blocks_is_the_same_in_onnx() -> None:
-    network = block_network().eval()
+@blocks
+def test_the_network_of_blocks_is_the_same_in_onnx(variant: str) -> None:
+    network = block_network(variant, trained=True).eval()
     assert check_parity(to_onnx(network, 3), network, 3) < 1e-5
 
 
-def test_the_network_of_blocks_sees_no_further_than_it_says() -> None:
-    network = block_network(1).eval().double()
+@blocks
+def test_the_network_of_blocks_sees_no_further_than_it_says(variant: str) -> None:
+    network = block_network(variant, 1, trained=True).eval().double()
     size = 2 * network.receptive_field + 2
     picture = torch.rand(1, 1, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     picture.requires_grad_()
@@ -73,10 +101,11 @@ def test_the_network_of_blocks_sees_no_further_than_it_says() -> None:
         assert int(reached.max() - reached.min()) + 1 == network.receptive_field
 
 
-def test_white_paper_stays_white_before_any_training() -> None:
+@blocks
+def test_white_paper_stays_white_before_any_training(variant: str) -> None:
     """The input is what the network begins with: far less than a grey level of noise is added to it."""
     page = torch.ones(1, 3, 64, 64)
-    assert (block_network().eval()(page) - page).abs().max() < 0.1
+    assert (block_network(variant).eval()(page) - page).abs().max() < 0.1
 
 
 def test_pages_teach_it_to_sharpen(tmp_path: Path) -> None:

@@ -13,11 +13,18 @@ positions. White paper is zero, pairs of layers add to what they get, and all of
 
     h0 = relu(W1 * unshuffle(y - 0.95)),  hk = hk-1 + Wb * relu(Wa * hk-1),  k = 1 ... 8,  x = y + shuffle(W18 * h8)
 
-It pads its layers with zeros, paper, in training too: what its border loses is less than the context that wide blur asks for.
+R28, ours too, is R18 with ten more layers at half its resolution, where a position sees whole letters: after the fourth pair
+
+    g0 = relu(D * h4),  gj = gj-1 + Wb * relu(Wa * gj-1),  j = 1 ... 4,  h4' = h4 + U * g4
+
+with D of 2 x 2 and stride 2, U its transpose. U begins as zero, so that R18's weights in R28 compute the same.
+
+Both pad their layers with zeros, paper, in training too: what the border loses is less than the context that wide blur asks for.
 
 Source of the blocks: Shi et al., "Real-time single image and video super-resolution using an efficient sub-pixel convolutional
 neural network", CVPR 2016; of the pairs: Lim et al., "Enhanced deep residual networks for single image super-resolution",
-CVPRW 2017.
+CVPRW 2017; of the second resolution: Ronneberger, Fischer, Brox, "U-Net: convolutional networks for biomedical image
+segmentation", MICCAI 2015.
 """
 
 from __future__ import annotations
@@ -55,7 +62,7 @@ VARIANTS = {
     # Ours: a quarter of L10-S's channels.
     "L10-XS": Layers((15, 1, 1, 1, 1, 3, 1, 5, 3, 5), (32, 80, 80, 80, 32, 32, 128, 12, 24)),
 }
-R18, BLOCK, PAPER = "R18", 4, 0.95
+R18, R28, BLOCK, PAPER = "R18", "R28", 4, 0.95
 
 
 class TextDeblur(RestorationNetwork):
@@ -89,38 +96,72 @@ class TextDeblur(RestorationNetwork):
 
 
 class BlockTextDeblur(RestorationNetwork):
-    """R18, as in the module's equation.
+    """R18 and R28, as in the module's equations.
 
     Args:
         channels: 1 (grey) or 3 (colour).
         features: channels inside.
         pairs: of layers between the first and the last.
+        coarse_features: channels at half the resolution.
+        coarse_pairs: of layers there, in the middle of the others; none makes R18.
     """
 
-    def __init__(self, channels: int, features: int = 128, pairs: int = 8) -> None:
+    def __init__(
+        self, channels: int, *, features: int = 128, pairs: int = 8, coarse_features: int = 192, coarse_pairs: int = 0
+    ) -> None:
         super().__init__()
         self.receptive_field = BLOCK * (5 + 4 * pairs + 2)
         self.first = _convolution(channels * BLOCK**2, features, 5, padding=2)
-        self.pairs = nn.ModuleList(
-            nn.Sequential(
-                _convolution(features, features, 3, padding=1),
-                nn.ReLU(inplace=True),
-                _convolution(features, features, 3, padding=1, gain=0.3),
-            )
-            for _ in range(pairs)
-        )
+        self.pairs = nn.ModuleList(_pair(features) for _ in range(pairs))
+        self.coarse: nn.Module | None = None
+        self.multiple = BLOCK
+        if coarse_pairs:
+            self.coarse = _Coarse(features, coarse_features, coarse_pairs)
+            self.multiple = 2 * BLOCK
+            self.receptive_field += BLOCK * (2 * 4 * coarse_pairs + 1)
         self.last = _convolution(features, channels * BLOCK**2, 3, padding=1, gain=0.05)  # at first close to the input
 
     def forward(self, blurred: Tensor) -> Tensor:
         """N x C x H x W in [0, 1] -> the same shape, not clipped."""
-        white = functional.pad(blurred - PAPER, [0, BLOCK - 1, 0, BLOCK - 1], mode="replicate")
+        fill, multiple = self.multiple - 1, self.multiple
+        white = functional.pad(blurred - PAPER, [0, fill, 0, fill], mode="replicate")
         height, width = white.shape[-2:]  # whole blocks, the last one filled up
-        white = white[..., : height // BLOCK * BLOCK, : width // BLOCK * BLOCK]
+        white = white[..., : height // multiple * multiple, : width // multiple * multiple]
         hidden = functional.relu(self.first(functional.pixel_unshuffle(white, BLOCK)))
-        for pair in self.pairs:
+        for number, pair in enumerate(self.pairs, 1):
             hidden = hidden + pair(hidden)
+            if self.coarse is not None and number == len(self.pairs) // 2:
+                hidden = hidden + self.coarse(hidden)
         correction = functional.pixel_shuffle(self.last(hidden), BLOCK)
         return blurred + correction[..., : blurred.shape[-2], : blurred.shape[-1]]
+
+
+class _Coarse(nn.Module):
+    """What R28 adds, from `features` to `features` channels, at half the resolution between."""
+
+    def __init__(self, features: int, coarse_features: int, pairs: int) -> None:
+        super().__init__()
+        self.down = _convolution(features, coarse_features, 2, stride=2)
+        self.pairs = nn.ModuleList(_pair(coarse_features) for _ in range(pairs))
+        self.up = nn.ConvTranspose2d(coarse_features, features, 2, stride=2)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)  # type: ignore[arg-type]  # it has one
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        coarse = functional.relu(self.down(hidden))
+        for pair in self.pairs:
+            coarse = coarse + pair(coarse)
+        addition: Tensor = self.up(coarse)
+        return addition
+
+
+def _pair(features: int) -> nn.Sequential:
+    """What a pair of layers adds."""
+    return nn.Sequential(
+        _convolution(features, features, 3, padding=1),
+        nn.ReLU(inplace=True),
+        _convolution(features, features, 3, padding=1, gain=0.3),
+    )
 
 
 def _refuse_small(patch: Tensor, border: int) -> None:
@@ -132,10 +173,10 @@ def _refuse_small(patch: Tensor, border: int) -> None:
 
 
 def _convolution(
-    inputs: int, outputs: int, side: int, *, groups: int = 1, padding: int = 0, gain: float = 1.0
+    inputs: int, outputs: int, side: int, *, groups: int = 1, stride: int = 1, padding: int = 0, gain: float = 1.0
 ) -> nn.Conv2d:
     """With He's initialisation times `gain`."""
-    convolution = nn.Conv2d(inputs, outputs, side, groups=groups, padding=padding)
+    convolution = nn.Conv2d(inputs, outputs, side, groups=groups, stride=stride, padding=padding)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     with torch.no_grad():
         convolution.weight.mul_(gain)
@@ -145,11 +186,11 @@ def _convolution(
 
 
 def text_deblur(channels: int = 3, variant: str = "L15") -> RestorationNetwork:
-    """L15 is the paper's best; L10-XS and R18 are ours, for a CPU."""
-    if variant == R18:
-        return BlockTextDeblur(checked_channels(channels))
+    """L15 is the paper's best; L10-XS, R18 and R28 are ours, for a CPU."""
+    if variant in (R18, R28):
+        return BlockTextDeblur(checked_channels(channels), coarse_pairs=4 if variant == R28 else 0)
     if variant not in VARIANTS:
         raise ConfigurationError(
-            f"text_deblur has no variant {variant!r}; expected one of {', '.join([*VARIANTS, R18])}"
+            f"text_deblur has no variant {variant!r}; expected one of {', '.join([*VARIANTS, R18, R28])}"
         )
     return TextDeblur(checked_channels(channels), VARIANTS[variant])
