@@ -8,25 +8,22 @@ The generator is the run's averaged one. Neither restores pictures: a solver sea
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import nn
 
 from export.card import ModelCard
-from export.onnx_export import OPSET, TOLERANCE, Exported, facts_of_export, fold_batch_norm, quiet
-from export.onnx_file import forget_source, set_card, write_model
+from export.onnx_export import Exported, facts_of_export, fold_batch_norm, largest_difference, traced
+from export.onnx_file import set_card, write_model
 from models.checkpoint import Progress, load_network, load_progress
 from models.gan_recipe import DISCRIMINATOR, GanNetworks, GanRecipe, discriminator_path
 from models.gan_training import Adversaries
 from models.networks.dcgan import CHANNELS, SIDE
-from transforms.errors import ConfigurationError
 
 LICENCE = (
     "non-commercial research only: the faces it learned from (CelebA, Liu et al., ICCV 2015) may be used for nothing else, "
@@ -59,8 +56,8 @@ def export_generator(checkpoint: str, output: str) -> list[Exported]:
     load_network(Path(checkpoint), networks)
     parts = _parts(progress.recipe, networks)
     paths = (output, discriminator_path(output))
-    models = [to_onnx(part) for part in parts]
-    errors = [check_parity(model, part) for model, part in zip(models, parts, strict=True)]
+    models = [_to_onnx(part) for part in parts]
+    errors = [_check_parity(model, part) for model, part in zip(models, parts, strict=True)]
     written = []
     for path, part, model, error in zip(paths, parts, models, errors, strict=True):
         card = _card(part, progress, model, error)
@@ -71,44 +68,15 @@ def export_generator(checkpoint: str, output: str) -> list[Exported]:
     return written
 
 
-def to_onnx(part: _Part) -> onnx.ModelProto:
-    """Traces a network for any N."""
-    with warnings.catch_warnings(), quiet("torch.onnx"):
-        warnings.simplefilter("ignore")  # the exporter warns about its own internals, and that torchvision is absent
-        program = torch.onnx.export(
-            fold_batch_norm(part.network), (part.example,), opset_version=OPSET, dynamo=True, external_data=False,
-            input_names=[part.takes.partition(",")[0]], output_names=[part.gives.partition(",")[0]],
-            dynamic_shapes=({0: torch.export.Dim("N")},), verbose=False,
-        )  # fmt: skip
-    if program is None:
-        raise RuntimeError("torch.onnx.export returned no program although dynamo=True")
-    model: onnx.ModelProto = program.model_proto
-    forget_source(model)
-    return model
+def _to_onnx(part: _Part) -> onnx.ModelProto:
+    names = (part.takes.partition(",")[0], part.gives.partition(",")[0])
+    return traced(fold_batch_norm(part.network), part.example, names, {0: torch.export.Dim("N")})
 
 
-def check_parity(model: onnx.ModelProto, part: _Part) -> float:
-    """Largest absolute difference between ONNX Runtime on the CPU and PyTorch.
-
-    Raises:
-        ConfigurationError: it exceeds 1e-4, or is not finite.
-    """
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    rng = np.random.Generator(np.random.Philox(key=0))
-    worst = 0.0
-    for batch in _PARITY_BATCHES:
-        given = rng.uniform(-1, 1, (batch, *part.example.shape[1:])).astype(np.float32)
-        with torch.inference_mode():
-            expected = part.network(torch.from_numpy(given)).numpy()
-        (found,) = session.run(None, {session.get_inputs()[0].name: given})
-        difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
-        if not difference <= TOLERANCE:
-            raise ConfigurationError(
-                f"ONNX and PyTorch differ by {difference:.3g} (allowed {TOLERANCE:g}) in {part.name} for a batch of {batch}; "
-                "nothing was written"
-            )
-        worst = max(worst, difference)
-    return worst
+def _check_parity(model: onnx.ModelProto, part: _Part) -> float:
+    rng, size = np.random.Generator(np.random.Philox(key=0)), part.example.shape[1:]
+    inputs = (rng.uniform(-1, 1, (batch, *size)).astype(np.float32) for batch in _PARITY_BATCHES)
+    return largest_difference(model, part.network, inputs)
 
 
 def _recipe(progress: Progress) -> GanRecipe:

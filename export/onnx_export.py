@@ -11,7 +11,7 @@ import copy
 import logging
 import platform
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ import onnx
 import onnxruntime
 import onnxscript.optimizer
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -182,19 +183,34 @@ def to_onnx(
     example = torch.rand(2, channels, max(24, min_size + 4), max(32, min_size + 12))
     sides = {name: torch.export.Dim(name, min=min_size) if min_size > 1 else torch.export.Dim(name) for name in "HW"}
     free = {0: torch.export.Dim("N"), 2: sides["H"], 3: sides["W"]}
-    with warnings.catch_warnings(), quiet("torch.onnx"):
-        warnings.simplefilter("ignore")  # the exporter warns about its own internals, and that torchvision is absent
-        program = torch.onnx.export(
-            network, (example,), input_names=["degraded"], output_names=[output], opset_version=opset,
-            dynamic_shapes=(free,), dynamo=True, external_data=False, verbose=False,
-        )  # fmt: skip
-    if program is None:
-        raise RuntimeError("torch.onnx.export returned no program although dynamo=True")
-    model: onnx.ModelProto = _computed_ahead(program.model_proto)
+    model = _computed_ahead(traced(network, example, ("degraded", output), free, opset))
+    forget_source(model)  # what was computed ahead brought notes of its own
     if any(node.op_type == "BatchNormalization" for node in model.graph.node):
         raise ConfigurationError(
             "a batch norm has no convolution right before it in a Sequential and can't be folded; reorder the network"
         )
+    return model
+
+
+def traced(
+    network: nn.Module, example: torch.Tensor, names: tuple[str, str], free: Mapping[int, Any], opset: int = OPSET
+) -> onnx.ModelProto:
+    """The graph of a network, without traces of the source code.
+
+    Args:
+        example: an input.
+        names: of input and output.
+        free: the input's axes that may have any length, as `torch.export.Dim`.
+    """
+    with warnings.catch_warnings(), quiet("torch.onnx"):
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals, and that torchvision is absent
+        program = torch.onnx.export(
+            network, (example,), input_names=[names[0]], output_names=[names[1]], opset_version=opset,
+            dynamic_shapes=(free,), dynamo=True, external_data=False, verbose=False,
+        )  # fmt: skip
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program although dynamo=True")
+    model: onnx.ModelProto = program.model_proto
     forget_source(model)
     return model
 
@@ -228,20 +244,28 @@ def check_parity(
     Raises:
         ConfigurationError: it exceeds 1e-4, or is not finite.
     """
+    rng, least = np.random.Generator(np.random.Philox(key=0)), getattr(network, "min_size", 1)
+    sizes = ((count, channels, max(high, least), max(wide, least)) for count, high, wide in shapes)
+    return largest_difference(model, network, (rng.normal(0.5, 0.3, size).astype(np.float32) for size in sizes))
+
+
+def largest_difference(model: onnx.ModelProto, network: nn.Module, inputs: Iterable[NDArray[np.float32]]) -> float:
+    """Absolute, between ONNX Runtime on the CPU and PyTorch.
+
+    Raises:
+        ConfigurationError: it exceeds 1e-4, or is not finite.
+    """
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    rng = np.random.Generator(np.random.Philox(key=0))
     worst = 0.0
-    least = getattr(network, "min_size", 1)
-    for batch, height, width in ((count, max(high, least), max(wide, least)) for count, high, wide in shapes):
-        degraded = rng.normal(0.5, 0.3, (batch, channels, height, width)).astype(np.float32)
+    for given in inputs:
         with torch.inference_mode():
-            expected = network(torch.from_numpy(degraded)).numpy()
-        (restored,) = session.run(None, {"degraded": degraded})
-        difference = float(np.abs(restored - expected).max()) if restored.shape == expected.shape else np.inf
+            expected = network(torch.from_numpy(given)).numpy()
+        (found,) = session.run(None, {session.get_inputs()[0].name: given})
+        difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
         if not difference <= TOLERANCE:
+            size = "x".join(map(str, given.shape))
             raise ConfigurationError(
-                f"ONNX and PyTorch differ by {difference:.3g} (allowed {TOLERANCE:g}) on "
-                f"{batch}x{channels}x{height}x{width}; nothing was written"
+                f"ONNX and PyTorch differ by {difference:.3g} (allowed {TOLERANCE:g}) on {size}; nothing was written"
             )
         worst = max(worst, difference)
     return worst
@@ -301,7 +325,7 @@ def _training_facts(progress: Progress) -> dict[str, Any]:
         },
         "fingerprint": progress.fingerprint,
         "command": progress.recipe["command"],
-        **{name: facts[name] for name in ("initial_weights",) if name in facts},
+        **{name: facts[name] for name in ("initial_weights", "degradation_sha256") if name in facts},
         "data": facts["data"],
         "steps": progress.step,
         "time_s": round(progress.elapsed_s),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from export.quantise import Samples, to_int8
 from export.working_memory import bytes_per_pixel
 from models.recipes import Pair, load_recipe
 from models.training_data import CleanPicture, first_by_hash, load_pictures
+from models.training_setup import data_names
 from transforms.errors import ConfigurationError
 from transforms.metrics import parse_metric
 from transforms.onnx_session import read_model
@@ -88,7 +88,7 @@ def make_twin(source: str, output: str, arithmetic: str, gate: Gate) -> Twin:
         calibration = first_by_hash(_pictures(gate.calibration, card), CALIBRATION_PICTURES)
         twin, kept = to_int8(model, list(_crops(_seen(calibration, gate.degradation))))
         facts["calibration"] = {
-            "data": _names(gate.calibration), "pictures": len(calibration), "method": "least and greatest",
+            "data": data_names(gate.calibration), "pictures": len(calibration), "method": "least and greatest",
         }  # fmt: skip
     else:
         twin, kept = to_float16(model)
@@ -107,7 +107,7 @@ def make_twin(source: str, output: str, arithmetic: str, gate: Gate) -> Twin:
         "source_graph_sha256": graph_sha256(model),
         "float32_nodes": kept,
         "gate": {
-            "data": _names(gate.validation),
+            "data": data_names(gate.validation),
             "degradation": gate.degradation,
             "protocol": gate.protocol,
             "float32": round(before, 4),
@@ -135,11 +135,6 @@ def _completed(gate: Gate, card: ModelCard) -> Gate:
         if not getattr(completed, name):
             raise ConfigurationError(f"the card of {card.name!r} names no {name}; name one with --{name}")
     return completed
-
-
-def _names(data: Sequence[str]) -> list[str]:
-    """Names, not paths: the card travels."""
-    return [PurePosixPath(url).name for url in data]
 
 
 def _pictures(data: Sequence[str], card: ModelCard) -> Sequence[CleanPicture]:

@@ -33,7 +33,7 @@ class Progress:
         recipe: the training recipe as JSON.
         fingerprint: hash of all that decides the weights: recipe, degradation, pictures.
         elapsed_s: training time over all sessions of the run.
-        facts: provenance for the card (data sets, command, machine, versions, validation figures).
+        facts: provenance for the card: data sets, digest of the degradation recipe, initial weights, machine, versions.
     """
 
     step: int

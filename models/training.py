@@ -10,7 +10,6 @@ noise.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
@@ -42,7 +41,7 @@ from models.objectives import Objective, objective_named
 from models.recipes import Recipe, load_recipe
 from models.training_data import CleanPicture, digest, first_by_hash, load_pictures, split_held_out
 from models.training_log import LOG_NAME, append_line, draw_curve, forget_after
-from models.training_recipe import TrainingRecipe, load_training_recipe
+from models.training_recipe import TrainingRecipe
 from models.training_setup import choose_device, provenance, resumable, warn_of_slow_precision
 from models.validation import ValidationPair, stored_validation_pairs
 from transforms.errors import ConfigurationError
@@ -273,7 +272,8 @@ def _open_run(recipe: TrainingRecipe, data: _Data, options: TrainingOptions) -> 
     """A fresh run, or the one in the output folder if it is to be resumed and has the same fingerprint."""
     device = choose_device(options.device)
     warn_of_slow_precision(recipe.precision, device)
-    network, facts = _initial_network(recipe), provenance(options.data)
+    network = _initial_network(recipe)
+    facts = provenance(options.data) | {"degradation_sha256": load_recipe(recipe.degradation).fingerprint()}
     if options.initial_weights:
         facts["initial_weights"] = begin_with(options.initial_weights, network, _first_patches(data.source))
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
@@ -326,27 +326,3 @@ def _log(run: _Run, elapsed_s: float, **figures: float) -> None:
     line = {"step": run.step, "elapsed_s": round(elapsed_s, 1), **figures}
     append_line(run.folder, line)
     log.info("%s %s", run.recipe.name, line)
-
-
-def main() -> None:
-    """Trains without the `conservator` command: `python -m models.training --recipe R --data D --output O`."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--recipe", required=True)
-    parser.add_argument("--data", required=True, nargs="+")
-    parser.add_argument("--validation", nargs="*", default=[])
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--device", default="")
-    parser.add_argument("--loaders", type=int, default=1)
-    parser.add_argument("--synthesis", choices=["loaders", "device"], default="")
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--initial_weights", default="")
-    given = vars(parser.parse_args())
-    recipe = load_training_recipe(given.pop("recipe"))
-    given |= {"data": tuple(given["data"]), "validation": tuple(given["validation"])}
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train(recipe, TrainingOptions(**given))
-
-
-if __name__ == "__main__":
-    main()

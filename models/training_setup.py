@@ -14,6 +14,7 @@ import torch
 
 from models.checkpoint import Progress, load_progress
 from transforms.errors import ConfigurationError
+from transforms.storage import split_patterns
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,19 @@ def warn_of_slow_precision(precision: str, device: torch.device) -> None:
         )  # fmt: skip
 
 
+def data_names(data: Sequence[str]) -> list[str]:
+    """What a card calls data sets: names, not paths, since it travels.
+
+    Args:
+        data: patterns as on the command line, each perhaps several with commas between.
+    """
+    return [PurePosixPath(pattern).name for patterns in data for pattern in split_patterns(patterns)]
+
+
 def provenance(data: Sequence[str]) -> dict[str, Any]:
     """What the card says about data, machine and versions."""
     return {
-        "data": [PurePosixPath(url).name for url in data],  # names, not paths: the card travels
+        "data": data_names(data),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores"
         + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
         "versions": {"torch": torch.__version__, "python": platform.python_version(), "numpy": np.__version__},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 
 from export.generator import export_generator
@@ -55,12 +56,21 @@ def run_export(options: ExportOptions) -> int:
         return _run_twin(options)
     first = options.checkpoint.partition(",")[0].strip()
     if load_progress(Path(first)).recipe.get("kind") == GAN_KIND:
+        _refuse_restorer_flags(options, f"{first!r} is an adversarial run")
         written = export_generator(options.checkpoint, options.output)
     else:
         written = [_exported(options, options.output)]
     for exported in written:
         print(f"written: {exported.path}, at most {exported.max_abs_error:.1e} from PyTorch")
     return 0
+
+
+def _refuse_restorer_flags(options: ExportOptions, reason: str) -> None:
+    """Those that only the checkpoint of a restoring network heeds."""
+    defaults = {each.name: each.default for each in fields(options)}
+    for name in ("name", "scale", "weight_bits"):
+        if getattr(options, name) != defaults[name]:
+            raise ConfigurationError(f"{reason}, for which --{name} says nothing; leave it out")
 
 
 def _exported(options: ExportOptions, output: str) -> Exported:
@@ -85,7 +95,9 @@ def _run_twin(options: ExportOptions) -> int:
     )
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
         source = options.checkpoint
-        if not source.endswith(".onnx"):
+        if source.endswith(".onnx"):
+            _refuse_restorer_flags(options, f"{source!r} is exported already")
+        else:
             source = str(Path(folder) / "float32.onnx")
             _exported(options, source)
         try:

@@ -219,7 +219,7 @@ class ExportOptions:
     weight_bits: int = flag(
         "significant bits that each weight keeps: 11, as many as float16 has, let the file compress to half",
         24,
-        minimum=4,
+        minimum=11,
         maximum=24,
     )
     quantize: str = flag(

@@ -395,6 +395,13 @@ def exported(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
     return folder / "tiny-faces.onnx"
 
 
+def test_flags_of_restoring_networks_are_refused(exported: Path) -> None:
+    options = ExportOptions(checkpoint=str(exported.parent / "run"), output=str(exported.with_name("m.onnx")), scale=2)
+    with pytest.raises(ConfigurationError, match="adversarial run, for which --scale says nothing"):
+        run_export(options)
+    assert not exported.with_name("m.onnx").exists()
+
+
 def test_the_exported_networks_compute_what_was_trained(exported: Path) -> None:
     networks = Adversaries(replace(RECIPE, average=0.5)).eval()
     load_network(exported.parent / "run", networks)

@@ -20,7 +20,7 @@ EVERY = [
     ("srcnn", {"channels": 1, "filters": (9, 1, 5)}),
     ("vdsr", {"channels": 1}),
     ("scn", {"channels": 1}),
-    ("text_deblur", {"channels": 1, "variant": "L10-XS"}),
+    ("text_deblur", {"channels": 1, "variant": "R28"}),
     ("dcnn", {"channels": 1, "taps": 9, "maps": 4}),
     ("odcnn", {"channels": 1, "taps": 9, "maps": 4, "features": 8, "sides": (4, 2)}),
 ]

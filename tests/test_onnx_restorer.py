@@ -711,6 +711,16 @@ def test_a_heavy_network_has_smaller_tiles_by_default(save: Callable[..., str]) 
     np.testing.assert_array_equal(many.samples, few.samples)
 
 
+def test_a_network_that_sees_far_has_larger_tiles_where_memory_is_known_to_allow(save: Callable[..., str]) -> None:
+    """A halo of 80: at 768 pixels 37 % of what is computed is thrown away, at 960 31 %."""
+
+    def far(graph: Graph) -> str:
+        return graph.conv("x", graph.channels, graph.channels, dilations=[80, 80])
+
+    for said, side in (({}, 768), ({"bytes_per_pixel": 24}, 960), ({"bytes_per_pixel": 2000}, 897)):
+        assert OnnxRestorerFactory(save(far, channels=1, **said)).load().describe()["tile"] == [side, side], said
+
+
 @pytest.mark.data
 def test_a_published_network_of_fixed_size(data_dir: Path) -> None:
     """ESPCN from the ONNX tutorials: luma only, 224 x 224, three times larger."""

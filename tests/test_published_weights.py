@@ -218,12 +218,13 @@ def test_dncnn(data_dir, weights):
     network = dncnn_with(weights)
     metric = parse_metric("psnr[gray,u8]")
     figures = []
-    for number, path in enumerate(sorted((data_dir / "Set12").glob("*.png"))[:7]):  # the small ones: 256 x 256
+    for number, path in enumerate(sorted((data_dir / "Set12").glob("*.png"))):
         clean = np.asarray(Image.open(path).convert("L"))
         restored = run(network, noisy(clean, 25, number))
         figures.append(metric(from_float(restored[..., None], np.uint8), clean[..., None]))
-    assert figures == pytest.approx([30.09, 33.03, 30.85, 29.41, 30.32, 29.10, 29.46], abs=0.25)  # another noise draw
-    assert np.mean(figures) == pytest.approx(30.32, abs=0.05)
+    published = [30.09, 33.03, 30.85, 29.41, 30.32, 29.10, 29.46, 32.41, 29.97, 30.19, 30.10, 30.06]
+    assert figures == pytest.approx(published, abs=0.15)  # another noise draw
+    assert np.mean(figures) == pytest.approx(30.42, abs=0.03)
 
 
 def test_the_auto_encoder_of_dmsp_removes_the_noise_that_it_was_trained_for(data_dir, weights):

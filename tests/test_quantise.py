@@ -236,6 +236,12 @@ def test_a_network_that_loses_too_much_is_refused_and_not_written(pictures, tmp_
     assert gate["float32"] - gate["int8"] > 0.1
 
 
+@pytest.mark.parametrize("flag", [("--name", "mine"), ("--scale", "2"), ("--weight_bits", "11")])
+def test_flags_of_checkpoints_are_refused_for_what_is_exported_already(flag, pictures, tmp_path, capsys):
+    assert export(pictures, tmp_path / "twin.onnx", *flag) == 5
+    assert f"for which {flag[0]} says nothing" in capsys.readouterr().err
+
+
 def test_what_is_missing_is_named(pictures, twin, tmp_path, capsys):
     arguments = ["export", "--checkpoint", str(zoo_path(ZOO)), "--output", str(tmp_path / "m.onnx")]
     assert main([*arguments, "--quantize", "int8", "--calibration", pictures[0]]) == 5

@@ -15,11 +15,13 @@ from safetensors.torch import load_file
 
 from models.checkpoint import FILE_NAME, load_progress
 from models.datasets import FreshPairs
+from models.networks import build_network
 from models.recipes import load_recipe, shipped_recipes
 from models.training import TrainingOptions, train
 from models.training_data import TrainingPicture, digest, first_by_hash, load_pictures, split_held_out
 from models.training_log import read_log
 from models.training_recipe import LearningRate, NetworkChoice, TrainingRecipe, Validation, load_training_recipe
+from models.training_setup import data_names
 from transforms.errors import ConfigurationError
 
 RECIPE = TrainingRecipe(
@@ -260,8 +262,15 @@ def test_shipped_training_recipes_are_valid_and_name_recipes_that_ship() -> None
         recipe = load_training_recipe(name)
         assert name == f"train-{recipe.name}"
         assert f"--recipe {name} " in recipe.command
+        build_network(recipe.network.name, recipe.network.all_settings())
         for degradation in (recipe.degradation, recipe.validation.degradation or recipe.degradation):
             assert load_recipe(degradation).name == degradation
+
+
+def test_a_card_names_every_data_set_and_no_folder() -> None:
+    assert data_names(["a/T91,b/BSDS200_train", "@lists/faces.txt", "gs://c/{1,2}.tar"]) == [
+        "T91", "BSDS200_train", "faces.txt", "{1,2}.tar",
+    ]  # fmt: skip
 
 
 def test_mistakes_in_a_recipe_are_told_with_their_lines(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def expand_inputs(patterns: str) -> list[str]:
         ConfigurationError: a list can't be read, or a pattern matches nothing.
     """
     lines: list[str] = []
-    for pattern in _split_commas(patterns):
+    for pattern in split_patterns(patterns):
         lines += _read_list(pattern[1:]) if pattern.startswith("@") else [pattern]
     for fs in {filesystem_of(line)[0] for line in lines}:
         fs.invalidate_cache()  # an earlier plan of this process may have listed what has changed since
@@ -100,7 +100,7 @@ def expand_inputs(patterns: str) -> list[str]:
 
 def absolute_patterns(patterns: str) -> str:
     """The same patterns with the working folder before every local path, for whoever reads them elsewhere."""
-    return ",".join(_absolute(pattern) for pattern in _split_commas(patterns))
+    return ",".join(_absolute(pattern) for pattern in split_patterns(patterns))
 
 
 def _absolute(pattern: str) -> str:
@@ -119,7 +119,8 @@ def _exists(url: str) -> bool:
     return bool(fs.exists(path))
 
 
-def _split_commas(patterns: str) -> list[str]:
+def split_patterns(patterns: str) -> list[str]:
+    """The parts between commas, none of them expanded."""
     parts = re.split(r",(?![^{]*\})", patterns)  # a comma inside braces belongs to the braces
     return [part.strip() for part in parts if part.strip()]
 

@@ -1,8 +1,8 @@
 """Restoration networks and the table of their names.
 
-A network maps N x C x H x W float32 in the card's value range to the same shape, for any H and W. To add one: write its
-module (a `RestorationNetwork`), give it a builder with keyword settings, and add a line to `NETWORKS`. Training, export,
-tiling and the reports need nothing else.
+A network maps N x C x H x W float32 in the card's value range to restored pictures, or, a classifier, to scores; what sizes it
+takes and how much larger its result is, its attributes say. To add one: write its module (a `RestorationNetwork`), give it a
+builder with keyword settings, and add a line to `NETWORKS`. Training, export, tiling and the reports need nothing else.
 """
 
 from __future__ import annotations

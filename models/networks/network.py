@@ -6,7 +6,8 @@ from torch import nn
 
 
 class RestorationNetwork(nn.Module):
-    """Maps N x C x H x W float32, [0, 1] in principle (noise may exceed it), to the restored pictures, not clipped.
+    """Maps N x C x H x W float32, [0, 1] in principle (noise may exceed it), to restored pictures, not clipped, or to
+    scores of classes.
 
     Attributes:
         receptive_field: side, in input pixels, of the square around a pixel that its restored value depends on.

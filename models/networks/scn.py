@@ -21,7 +21,7 @@ from models.networks.network import RestorationNetwork
 from transforms.errors import ConfigurationError
 
 GRADIENTS, ATOMS, PATCH = 100, 128, 5
-BORDER = 6
+BORDER = 6  # 4 of the 9 x 9 filters and 2 of the patches that cover a pixel
 STRENGTH = 1.1  # the authors' constant: detail patches are made a little stronger than what is there
 _FLAT = 1e-4  # a gradient far below one grey level: flat patches have no direction, and theirs would not be smooth
 _DERIVATIVES = ((0, -1, 0, 1, 0), (1, 0, -2, 0, 1))  # Yang et al., "Image super-resolution via sparse representation"
@@ -72,7 +72,7 @@ class SCN(RestorationNetwork):
         """Begins with the picture as it is and a random dictionary; a third of a code's 128 atoms are active."""
         nn.init.dirac_(self.mean.weight)
         with torch.no_grad():
-            self.gradients.weight.copy_(_gradient_filters())
+            self.gradients.weight.copy_(gradient_filters())
             self.detail.weight.copy_(_mean_removing_filters())
         nn.init.normal_(self.encode.weight)
         nn.init.zeros_(self.inhibit.weight)
@@ -90,7 +90,7 @@ def _norms(vectors: Tensor) -> Tensor:
     return (squares + _FLAT**2).sqrt().to(vectors.dtype)
 
 
-def _gradient_filters() -> Tensor:
+def gradient_filters() -> Tensor:
     """First and second derivatives along rows and columns at each of the 5 x 5 places of a patch: 100 x 1 x 9 x 9."""
     filters = torch.zeros(GRADIENTS, 1, 9, 9)
     for number in range(GRADIENTS):

@@ -22,13 +22,10 @@ from torch.nn import functional
 
 from models.networks.lista import lipschitz
 from models.networks.network import RestorationNetwork
-from models.networks.scn import shrink
+from models.networks.scn import BORDER, GRADIENTS, PATCH, gradient_filters, shrink
 from transforms.errors import ConfigurationError
 from transforms.planes.resampling import cubic
 
-GRADIENTS, PATCH = 100, 5
-BORDER = 6  # 4 of the 9 x 9 filters and 2 of the patches that cover a pixel
-DERIVATIVES = ((0, -1, 0, 1, 0), (1, 0, -2, 0, 1))
 # One back-projection sees 7 pixels by shrinking and enlarging and 2 by smoothing.
 PROJECTION_BORDER = 9
 
@@ -125,17 +122,6 @@ def scsr(channels: int = 1, atoms: int = 256, steps: int = 20, weight: float = 0
             f"{projections!r} and {weight!r}"
         )
     return ScSR(atoms, steps, weight, projections)
-
-
-def gradient_filters() -> Tensor:
-    """First and second derivatives along rows and columns at each place of a patch: 100 x 1 x 9 x 9."""
-    filters = torch.zeros(PATCH, PATCH, 4, 9, 9)
-    for row in range(PATCH):
-        for column in range(PATCH):
-            for number, taps in enumerate(DERIVATIVES):
-                filters[row, column, 2 * number, row + 2, column : column + 5] = torch.tensor(taps).float()
-                filters[row, column, 2 * number + 1, row : row + 5, column + 2] = torch.tensor(taps).float()
-    return filters.reshape(GRADIENTS, 1, 9, 9)
 
 
 def _halving_filter() -> Tensor:

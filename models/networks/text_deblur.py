@@ -59,8 +59,6 @@ VARIANTS = {
     "L10-S": Layers(_L10_SIDES, (128, 320, 320, 320, 128, 128, 512, 48, 96)),
     "L10-M": Layers(_L10_SIDES, (196, 400, 400, 400, 156, 156, 512, 56, 128)),
     "L10-L": Layers(_L10_SIDES, (220, 512, 512, 512, 196, 196, 512, 64, 196)),
-    # Ours: a quarter of L10-S's channels.
-    "L10-XS": Layers((15, 1, 1, 1, 1, 3, 1, 5, 3, 5), (32, 80, 80, 80, 32, 32, 128, 12, 24)),
 }
 R18, R28, BLOCK, PAPER = "R18", "R28", 4, 0.95
 
@@ -186,7 +184,7 @@ def _convolution(
 
 
 def text_deblur(channels: int = 3, variant: str = "L15") -> RestorationNetwork:
-    """L15 is the paper's best; L10-XS, R18 and R28 are ours, for a CPU."""
+    """L15 is the paper's best; R18 and R28 are ours, for a CPU."""
     if variant in (R18, R28):
         return BlockTextDeblur(checked_channels(channels), coarse_pairs=4 if variant == R28 else 0)
     if variant not in VARIANTS:
