@@ -176,7 +176,7 @@ def test_blurred_text_gains(family: str, tmp_path: Path) -> None:
     write_pages(str(tmp_path / "slips.tar"), PageStyle((family,), ("paragraph",)), 77, 3)
     pictures = load_pictures([str(tmp_path / "slips.tar")], 3)
     value, blurred = measure(str(zoo_path("text-deblur")), pictures, "text-deblur-test", "psnr[rgb,border=20,u8]")
-    assert value > blurred + 1.5
+    assert value > blurred + 2.5
 
 
 @pytest.mark.parametrize(("name", "data_set", "recipe", "protocol", "bar"), BARS)
@@ -185,6 +185,26 @@ def test_a_model_meets_its_bar(name: str, data_set: str, recipe: str, protocol: 
     wanted = (data_set, recipe, protocol)
     (entry,) = [each for each in entries if (each["data_set"], each["recipe"], each["protocol"]) == wanted]
     assert entry["value"] >= bar
+
+
+def figures_of(name: str) -> dict[tuple[str, str], dict[str, float]]:
+    """A card's figures by protocol and by the end of the set's name."""
+    entries = read_card(str(zoo_path(name))).card["measured"]
+    return {(entry["protocol"], entry["data_set"].rpartition(", ")[2]): entry for entry in entries}
+
+
+def test_the_text_network_meets_its_bars() -> None:
+    figures = figures_of("text-deblur")
+    pages = figures["psnr[rgb,border=20,u8]", "the typefaces of the training"]
+    assert pages["pictures"] == 100
+    assert pages["value"] >= pages["degraded"] + 4
+    words = figures["character_error[tesseract]", "typefaces never seen"]
+    assert words["value"] <= words["degraded"] / 2
+
+
+def test_the_classifier_of_motion_is_right_more_often_than_its_bar_and_the_cepstrum() -> None:
+    entry = figures_of("motion-patches")["top1[label]", "BSD100"]
+    assert entry["value"] >= max(0.45, *entry["published"].values())
 
 
 def test_an_unknown_name_gets_the_nearest_one() -> None:
