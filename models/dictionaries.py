@@ -27,7 +27,8 @@ from torch.nn import functional
 from models.checkpoint import FILE_NAME, Progress, save_checkpoint
 from models.dictionary_recipe import KIND, DictionaryRecipe
 from models.networks.lista import lipschitz, soft_threshold
-from models.networks.scsr import PATCH, ScSR, scsr
+from models.networks.scn import PATCH
+from models.networks.scsr import ScSR, scsr
 from models.recipes import Pair, load_recipe
 from models.training import TrainingOptions
 from models.training_data import CleanPicture, digest, load_pictures

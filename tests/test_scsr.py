@@ -23,7 +23,8 @@ from models.dictionary_recipe import (  # noqa: E402
 )
 from models.networks import build_network  # noqa: E402
 from models.networks.lista import fista  # noqa: E402
-from models.networks.scsr import ScSR, gradient_filters  # noqa: E402
+from models.networks.scn import gradient_filters  # noqa: E402
+from models.networks.scsr import ScSR  # noqa: E402
 from models.recipes.loader import load_recipe, shipped_recipes  # noqa: E402
 from models.training import TrainingOptions  # noqa: E402
 from models.training_data import TrainingPicture  # noqa: E402
