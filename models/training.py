@@ -273,7 +273,9 @@ def _open_run(recipe: TrainingRecipe, data: _Data, options: TrainingOptions) -> 
     device = choose_device(options.device)
     warn_of_slow_precision(recipe.precision, device)
     network = _initial_network(recipe)
-    facts = provenance(options.data) | {"degradation_sha256": load_recipe(recipe.degradation).fingerprint()}
+    facts = provenance(options.data)
+    if isinstance(data.source, FreshPairs):  # stored pairs bring their own
+        facts["degradation_sha256"] = data.source.recipe.fingerprint()
     if options.initial_weights:
         facts["initial_weights"] = begin_with(options.initial_weights, network, _first_patches(data.source))
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out

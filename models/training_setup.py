@@ -51,7 +51,7 @@ def data_names(data: Sequence[str]) -> list[str]:
     Args:
         data: patterns as on the command line, each perhaps several with commas between.
     """
-    return [PurePosixPath(pattern).name for patterns in data for pattern in split_patterns(patterns)]
+    return [PurePosixPath(pattern).name.removeprefix("@") for patterns in data for pattern in split_patterns(patterns)]
 
 
 def provenance(data: Sequence[str]) -> dict[str, Any]:

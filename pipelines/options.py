@@ -217,7 +217,7 @@ class ExportOptions:
     name: str = flag("of the model in its card; default: the recipe's", "")
     scale: int = flag("which of its scales, for a network that serves several", 0, minimum=0)
     weight_bits: int = flag(
-        "significant bits that each weight keeps: 11, as many as float16 has, let the file compress to half",
+        "significant bits that each weight keeps: 11, as many as float16 has, let the file compress to 60 %",
         24,
         minimum=11,
         maximum=24,

@@ -26,6 +26,7 @@ from export.quality import measure, measure_into_card
 from export.working_memory import bytes_per_pixel
 from models.checkpoint import load_network, load_progress, save_checkpoint
 from models.networks import build_network
+from models.recipes import load_recipe
 from models.training import TrainingOptions, train
 from models.training_data import TrainingPicture
 from models.training_recipe import EnlargedLuma, LearningRate, NetworkChoice, TrainingRecipe, Validation
@@ -195,6 +196,7 @@ def test_the_card_tells_how_the_model_was_made(exported: Path) -> None:
     assert card.card["training"]["steps"] == 3
     assert card.card["training"]["command"] == RECIPE.command
     assert card.card["training"]["recipe"]["degradation"] == "cdncnn-25"
+    assert card.card["training"]["degradation_sha256"] == load_recipe("cdncnn-25").fingerprint()
     assert card.card["measured"] == []
 
 

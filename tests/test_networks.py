@@ -20,6 +20,7 @@ EVERY = [
     ("srcnn", {"channels": 1, "filters": (9, 1, 5)}),
     ("vdsr", {"channels": 1}),
     ("scn", {"channels": 1}),
+    ("text_deblur", {"channels": 1, "variant": "L10-S"}),
     ("text_deblur", {"channels": 1, "variant": "R28"}),
     ("dcnn", {"channels": 1, "taps": 9, "maps": 4}),
     ("odcnn", {"channels": 1, "taps": 9, "maps": 4, "features": 8, "sides": (4, 2)}),
@@ -90,7 +91,7 @@ def test_any_size_goes_in_and_comes_out(name: str, settings: dict[str, int], siz
 def test_the_receptive_field_is_exactly_the_one_declared(name: str, settings: dict[str, int]) -> None:
     network = build_network(name, settings).eval()
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.uniform_(module.weight, 0.01, 0.1)  # positive: no ReLU is dead and nothing cancels out
     size = 2 * network.receptive_field + 1
     picture = torch.ones(1, settings["channels"], size, size, dtype=torch.float64, requires_grad=True)

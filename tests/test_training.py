@@ -268,8 +268,8 @@ def test_shipped_training_recipes_are_valid_and_name_recipes_that_ship() -> None
 
 
 def test_a_card_names_every_data_set_and_no_folder() -> None:
-    assert data_names(["a/T91,b/BSDS200_train", "@lists/faces.txt", "gs://c/{1,2}.tar"]) == [
-        "T91", "BSDS200_train", "faces.txt", "{1,2}.tar",
+    assert data_names(["a/T91,b/BSDS200_train", "@lists/faces.txt", "@men.txt", "gs://c/{1,2}.tar"]) == [
+        "T91", "BSDS200_train", "faces.txt", "men.txt", "{1,2}.tar",
     ]  # fmt: skip
 
 

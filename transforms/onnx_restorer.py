@@ -38,8 +38,8 @@ from transforms.tiling import AxisRules, round_up
 TILE = 512
 TILE_OF_DEEP_NETWORKS = 768
 DEEP_HALO = 13
-# Where the network sees very far and its card says what that takes: at 12 halos a third of what is computed is thrown away, at
-# the least, of 4, three quarters.
+# Where the network sees very far and its card says what that takes: at 12 halos three tenths of what is computed are thrown
+# away, at the least, of 4, three quarters.
 HALOS_ACROSS, LEAST_HALOS_ACROSS = 12, 4
 # Of a network's tensors while it runs, where its card says what they take: a batch of tiles takes no more, and a worker
 # stays below 2 GB. A network that keeps 64 features for each pixel takes 0.3 GB for a tile of 768; sparse coding with 256 atoms

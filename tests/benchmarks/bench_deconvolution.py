@@ -6,8 +6,8 @@
 Protocol: grey pictures, degraded whole by the recipe deconvolution-disk7 (seed 0); kept are those of which 2 to 5 % of the pixels
 are saturated after the blur. psnr[gray,u8] and ssim[gray,u8] of whole pictures, means over pictures. A model is a zoo name, an
 .onnx file or a training run's folder; of run folders the validation figures by step are printed too.
-Bars, for models of these names: ODCNN 2 dB above Wiener and above DCNN; DCNN above the pseudo-inverse, and 1 dB above random, which
-is a run of train-dcnn-disk7-random, the same steps from random weights.
+Bars, for models of these names: ODCNN 2 dB above Wiener, and not below DCNN; DCNN not below the pseudo-inverse, and 1 dB above
+random, which is a run of train-dcnn-disk7-random, the same steps from random weights.
 
 Wiener is scikit-image's, on pictures that are mirrored at the border, with its Laplacian as the model of pictures and with a
 constant (then it is the whole pseudo-inverse), each with the balance of a grid that is best for these very pictures; the better one

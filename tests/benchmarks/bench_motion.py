@@ -7,7 +7,7 @@ right labels, and the mean end-point error, the length of the difference between
 pixels; label 0 is the zero vector. Beside the network stand the cepstrum (see `cepstrum_baseline`, calibrated on the patches of
 `--calibration`), a label drawn at random, and the best constant answer. For 361 labels the network classifies the patch turned by
 0, 6, ..., 24 degrees, cut from a patch of 46 pixels. `--write` puts the figures of 73 labels into the model's card.
-Bars: 45 % of 73 labels right, more than the cepstrum's, with a smaller error than the cepstrum's.
+Bars: 45 % of 73 labels right, and no fewer than by the cepstrum, with no larger error than the cepstrum's.
 """
 
 from __future__ import annotations

@@ -120,6 +120,8 @@ def main() -> int:
     parser.add_argument("--keep", help="a new folder for pages, pairs and results; default: a temporary one")
     parser.add_argument("--write", action="store_true", help="put the figures into the model's card")
     given = parser.parse_args()
+    if given.typefaces and given.write:
+        parser.error("--write puts all figures into the card; leave --typefaces out")
     with nullcontext(given.keep) if given.keep else tempfile.TemporaryDirectory() as scratch:
         for typeface in dict.fromkeys(given.typefaces):
             regions(given.model, typeface, (typeface,), given.regions, Path(scratch) / typeface)
