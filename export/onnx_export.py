@@ -91,10 +91,9 @@ def export(
     model = to_onnx(folded, choice["channels"], opset, network.min_size, network.output_name)
     error = check_parity(model, network if weight_bits == FLOAT32_BITS else folded, choice["channels"])
     card = _card(network, progress, model, error)
-    if weight_bits < FLOAT32_BITS:
-        card = replace(card, card={**card.card, "weight_bits": weight_bits})
     later = [{"network": run.recipe["network"], "training": _training_facts(run)} for run in runs[1:]]
-    facts = {**card.card, "later_stages": later} if later else card.card
+    rounded = {"weight_bits": weight_bits} if weight_bits < FLOAT32_BITS else {}
+    facts = {**card.card, **rounded, **({"later_stages": later} if later else {})}
     card = replace(card, name=name or card.name, card=facts, **use)
     set_card(model, card)
     onnx.checker.check_model(model, full_check=True)

@@ -21,6 +21,7 @@ EVERY = [
     ("vdsr", {"channels": 1}),
     ("scn", {"channels": 1}),
     ("text_deblur", {"channels": 1, "variant": "L10-S"}),
+    ("text_deblur", {"channels": 1, "variant": "R18"}),
     ("text_deblur", {"channels": 1, "variant": "R28"}),
     ("dcnn", {"channels": 1, "taps": 9, "maps": 4}),
     ("odcnn", {"channels": 1, "taps": 9, "maps": 4, "features": 8, "sides": (4, 2)}),

@@ -89,19 +89,6 @@ def test_the_network_of_blocks_is_the_same_in_onnx(variant: str) -> None:
 
 
 @blocks
-def test_the_network_of_blocks_sees_no_further_than_it_says(variant: str) -> None:
-    network = block_network(variant, 1, trained=True).eval().double()
-    size = 2 * network.receptive_field + 2
-    picture = torch.rand(1, 1, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    picture.requires_grad_()
-    network(picture)[0, 0, size // 2, size // 2].backward()
-    assert picture.grad is not None
-    for axis in (0, 1):
-        reached = picture.grad[0, 0].abs().sum(axis).nonzero()
-        assert int(reached.max() - reached.min()) + 1 == network.receptive_field
-
-
-@blocks
 def test_white_paper_stays_white_before_any_training(variant: str) -> None:
     """The input is what the network begins with: far less than a grey level of noise is added to it."""
     page = torch.ones(1, 3, 64, 64)

@@ -112,17 +112,15 @@ class BlockTextDeblur(RestorationNetwork):
         self.first = _convolution(channels * BLOCK**2, features, 5, padding=2)
         self.pairs = nn.ModuleList(_pair(features) for _ in range(pairs))
         self.coarse: nn.Module | None = None
-        self.multiple = BLOCK
         if coarse_pairs:
             self.coarse = _Coarse(features, coarse_features, coarse_pairs)
-            self.multiple = 2 * BLOCK
             self.receptive_field += BLOCK * (2 * 4 * coarse_pairs + 1)
         self.last = _convolution(features, channels * BLOCK**2, 3, padding=1, gain=0.05)  # at first close to the input
 
     def forward(self, blurred: Tensor) -> Tensor:
         """N x C x H x W in [0, 1] -> the same shape, not clipped."""
-        fill, multiple = self.multiple - 1, self.multiple
-        white = functional.pad(blurred - PAPER, [0, fill, 0, fill], mode="replicate")
+        multiple = BLOCK if self.coarse is None else 2 * BLOCK
+        white = functional.pad(blurred - PAPER, [0, multiple - 1, 0, multiple - 1], mode="replicate")
         height, width = white.shape[-2:]  # whole blocks, the last one filled up
         white = white[..., : height // multiple * multiple, : width // multiple * multiple]
         hidden = functional.relu(self.first(functional.pixel_unshuffle(white, BLOCK)))
